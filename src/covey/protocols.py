@@ -1,0 +1,108 @@
+"""The verbs: what a part must be able to do to take its place. None has more than three methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from covey.types import (
+    Completion,
+    Episode,
+    Evaluation,
+    Group,
+    Message,
+    Problem,
+    Request,
+    Score,
+    Update,
+    Weights,
+)
+
+Split: TypeAlias = Literal["train", "heldout"]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A source of problems. No problem id may be in both splits."""
+
+    def problems(self, split: Split) -> Sequence[Problem]: ...
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Scores the episodes of one problem, together, so that it may compare them.
+
+    Returns one score per episode, in order. What can't be graded is ``Score(None, error=…)``.
+    """
+
+    def __call__(self, episodes: Sequence[Episode]) -> Sequence[Score]: ...
+
+
+@runtime_checkable
+class Chat(Protocol):
+    """Turns messages into the token ids the policy reads."""
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]: ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Tokens in, tokens out. Yields (index of the request, completion) as each one ends,
+    so that grading overlaps with decoding; every request is answered exactly once."""
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]: ...
+
+
+@runtime_checkable
+class Engine(Sampler, Protocol):
+    """A sampler whose weights follow the learner's."""
+
+    def load(self, weights: Weights) -> None: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A stream of groups. Asynchrony would live here, as a bound on policy lag; 0 is synchronous.
+
+    ``state`` is all that is needed to continue the stream elsewhere (JSON values only).
+    """
+
+    def next(self, step: int) -> Sequence[Group]: ...
+
+    def state(self) -> Mapping[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Learns from a step's groups; the same one serves RL, SFT and distillation."""
+
+    def update(self, step: int, groups: Sequence[Group]) -> Update: ...
+
+    def weights(self) -> Weights: ...
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """Keeps what happened, in the order it happened."""
+
+    def groups(self, step: int, groups: Sequence[Group]) -> None: ...
+
+    def update(self, step: int, update: Update) -> None: ...
+
+    def evaluation(self, evaluation: Evaluation) -> None: ...
+
+
+@runtime_checkable
+class Evaluate(Protocol):
+    """Measures the held-out split after ``step`` steps, or returns None when it isn't due."""
+
+    def __call__(self, step: int) -> Evaluation | None: ...
+
+
+@runtime_checkable
+class Keep(Protocol):
+    """Saves the state after ``step`` completed steps, when that is due."""
+
+    def __call__(self, step: int) -> None: ...

@@ -1,0 +1,251 @@
+"""The nouns. Every room speaks in these and in no others; none of them knows a tensor.
+
+    Problem ─▶ Request ─▶ Completion ─▶ Turn ─▶ Episode ─▶ Group ─▶ Sample ─▶ Update
+
+A *problem* is one task instance. A *group* is the G episodes of one problem. A *step* is one
+optimizer step's worth of groups. Token log-probabilities (natural log, one per token) have four
+names and no others:
+
+- ``logp``          the current policy's, the one that carries gradient
+- ``old_logp``      the learner's own value at the start of the update
+- ``sampler_logp``  what the engine reported while sampling
+- ``ref_logp``      the frozen reference's
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+Message: TypeAlias = Mapping[str, Any]
+"""One chat message: at least ``role`` and ``content``."""
+
+
+class CoveyError(Exception):
+    """A failure the user can act on: the message says what is wrong, where, and what to do.
+
+    Commands print it as one line without a traceback.
+    """
+
+
+class StopReason(StrEnum):
+    """Why a completion ended. A failed episode is data with a reason, never an exception."""
+
+    END = "end"  # the model sampled one of its end tokens
+    LENGTH = "length"  # max_new_tokens reached: the answer is truncated
+    ERROR = "error"  # the engine failed; the completion may not be trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One task instance.
+
+    ``id`` is stable across runs: it keys the random draws and the held-out split.
+    ``answer`` is the gold answer, or None when the task has none.
+    ``columns`` are the further fields of the data row, handed to rewards by name.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: ``temperature`` 0 is greedy; ``max_new_tokens`` counts the end token."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DrawKey:
+    """Names one completion's stream of random numbers, one per token position.
+
+    Nothing about batch order, slots or workers enters, so a draw can't depend on them.
+    """
+
+    seed: int
+    step: int
+    problem_id: str
+    sample: int
+    turn: int = 0
+    purpose: str = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Tokens in: what an engine is asked to continue."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    key: DrawKey
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Tokens out, exactly as sampled; they are never re-tokenized.
+
+    ``token_ids`` includes the end token when one was sampled. ``sampler_logp`` has one value per
+    token, under the very distribution the token was drawn from (temperature included), or is
+    None for an engine that can't report it; such a completion can't be trained on.
+    """
+
+    token_ids: tuple[int, ...]
+    sampler_logp: tuple[float, ...] | None
+    stop: StopReason
+    policy_version: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """``context_ids`` are the tokens put before the reply since the last turn; they carry no loss."""
+
+    context_ids: tuple[int, ...]
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One attempt at a problem: one turn, or several in a conversation.
+
+    The token stream is the turns laid end to end: context, reply, context, reply, ….
+    """
+
+    problem: Problem
+    sample: int
+    turns: tuple[Turn, ...]
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The whole stream, prompt included."""
+        return tuple(t for turn in self.turns for t in (*turn.context_ids, *turn.completion.token_ids))
+
+    @property
+    def loss_mask(self) -> tuple[bool, ...]:
+        """True where the policy chose the token, in step with ``token_ids``."""
+        return tuple(
+            own
+            for turn in self.turns
+            for own, ids in ((False, turn.context_ids), (True, turn.completion.token_ids))
+            for _ in ids
+        )
+
+    @property
+    def sampler_logp(self) -> tuple[float, ...] | None:
+        """One value per chosen token, or None when any turn lacks them."""
+        parts = [turn.completion.sampler_logp for turn in self.turns]
+        return None if any(p is None for p in parts) else tuple(x for p in parts for x in p or ())
+
+    @property
+    def chosen(self) -> int:
+        """How many tokens the policy chose."""
+        return sum(len(turn.completion.token_ids) for turn in self.turns)
+
+    @property
+    def text(self) -> str:
+        """The last reply, which is what a single-turn reward reads."""
+        return self.turns[-1].completion.text if self.turns else ""
+
+    @property
+    def stop(self) -> StopReason:
+        return self.turns[-1].completion.stop if self.turns else StopReason.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A grader's verdict. ``value`` None means *not scored*: never the same thing as 0.
+
+    ``parts`` keeps the named components a combined score was made of; ``error`` says why a
+    score is missing.
+    """
+
+    value: float | None
+    parts: Mapping[str, float | None] = field(default_factory=dict)
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"a score must be finite or None, not {self.value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The episodes of one problem with their scores, in sample order.
+
+    ``excluded`` says why a group is recorded but not trained on (``zero variance``,
+    ``unscored``); None means it is trained on.
+    """
+
+    problem: Problem
+    episodes: tuple[Episode, ...]
+    scores: tuple[Score, ...]
+    excluded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One episode as it was trained.
+
+    ``weight``, ``logp`` and ``sampler_logp`` have one value per chosen token; ``logp`` is the
+    learner's at its first pass over the sample. ``group`` counts the step's groups, excluded
+    ones included, so that (step, group, sample) names a recorded episode.
+    """
+
+    group: int
+    sample: int
+    advantage: float
+    weight: tuple[float, ...]
+    logp: tuple[float, ...]
+    sampler_logp: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one optimizer step did. ``trained`` is False when no group carried a signal."""
+
+    trained: bool
+    metrics: Mapping[str, float]
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A handle on the policy's parameters. ``version`` counts optimizer steps."""
+
+    version: int
+    policy: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its confidence interval, clustered by problem."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One held-out problem's result: the scores and texts of its completions, in sample order."""
+
+    problem_id: str
+    scores: tuple[Score, ...]
+    texts: tuple[str, ...]
+    token_ids: tuple[tuple[int, ...], ...]
+    stops: tuple[StopReason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Held-out answers at one step: ``greedy`` (temperature 0, one each) and ``sampled``."""
+
+    step: int
+    greedy: tuple[Answer, ...]
+    sampled: tuple[Answer, ...]
