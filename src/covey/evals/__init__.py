@@ -1,0 +1,1 @@
+"""Held-out measurement: `evaluate` samples and scores, `intervals` says how sure that makes one."""

@@ -1,0 +1,8 @@
+"""Rewards: what a reply is worth. Each name in ``REWARDS`` is a class whose instance is a `Reward`."""
+
+from __future__ import annotations
+
+REWARDS: dict[str, str] = {
+    "number": "covey.rewards.number:Number",
+}
+"""Name → ``module:class``. The class takes the reward's parameters; it is imported when it is used."""

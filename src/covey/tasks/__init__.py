@@ -1,0 +1,10 @@
+"""Tasks: where problems come from. Each name in ``TASKS`` is a class whose instance is a `Task`."""
+
+from __future__ import annotations
+
+TASKS: dict[str, str] = {
+    "arithmetic": "covey.tasks.arithmetic:Arithmetic",
+    "dataset": "covey.tasks.dataset:Dataset",
+    "jsonl": "covey.tasks.jsonl:Jsonl",
+}
+"""Name → ``module:class``. The class takes the task's parameters; it is imported when it is used."""
