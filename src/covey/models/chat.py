@@ -1,0 +1,45 @@
+"""Messages to token ids, through the model's own chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from covey.types import CoveyError, Message
+
+
+class ChatFormat:
+    """Renders prompts once, as ids. What the policy answers is kept as ids and never rendered again."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.templated = bool(tokenizer.chat_template)
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The ids of a conversation up to where the assistant is to speak.
+
+        A base model without a template reads the messages' text, one after the other.
+        Raises CoveyError when the template refuses the messages.
+        """
+        if not self.templated:
+            text = "\n".join(str(m["content"]) for m in messages)
+            return tuple(self.tokenizer(text, add_special_tokens=True)["input_ids"])
+        try:
+            ids = self.tokenizer.apply_chat_template(
+                [dict(m) for m in messages], add_generation_prompt=True, tokenize=True, return_dict=True
+            )["input_ids"]
+        except Exception as error:  # the template is the model's own program: anything may be raised
+            roles = ", ".join(str(m.get("role")) for m in messages)
+            raise CoveyError(
+                f"the model's chat template refused a prompt with the roles [{roles}]: {error}. "
+                "Check the prompt's roles against the template (some allow no system message)."
+            ) from error
+        return tuple(ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What the ids say, without special tokens."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def raw(self, ids: Sequence[int]) -> str:
+        """What the ids say, special tokens written out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False)

@@ -1,0 +1,172 @@
+"""Decoding many sequences at once: prompts kept once per group, one new token per live sequence.
+
+Sequences stand on a grid of P prompts × N cells. A cell holds the keys and values of its own
+tokens only; the prompt's are in its row, read once for all its cells. Sequences that end leave
+holes; `compact` closes them when they are worth it, and `admit` adds rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from covey.models.attention import How, branches, visible
+from covey.models.policy import Policy
+
+_GROW = 16
+
+
+@dataclass(slots=True)
+class _Layer:
+    """prompt key, value ``[P, K, S, D]``; own key, value ``[P, K, N, M, D]``."""
+
+    prompt: tuple[Tensor, Tensor]
+    own: tuple[Tensor, Tensor]
+
+
+class Decoder:
+    """Keys and values of the sequences being sampled, and the step that extends them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        device = policy.device
+        self._layers: dict[int, _Layer] = {}
+        self._prompt_lengths = torch.zeros(0, dtype=torch.long, device=device)  # [P]
+        self._lengths = torch.zeros(0, 0, dtype=torch.long, device=device)  # [P, N] own tokens held
+        self._stepped: tuple[Tensor, Tensor, Tensor]  # rows, columns, own tokens held: each [B]
+        self._masks: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(P, N)."""
+        return self._lengths.shape[0], self._lengths.shape[1]
+
+    @torch.no_grad()
+    def admit(self, prompts: Sequence[Sequence[int]], cells: int) -> Tensor:
+        """Prefill prompts as new rows of at least ``cells`` cells each.
+
+        Returns fp32 logits ``[len(prompts), vocabulary]`` of the first token after each prompt;
+        the rows are appended in the order given.
+        """
+        kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def keep(layer: int, key: Tensor, value: Tensor) -> None:
+            kept[layer] = (key.transpose(1, 2), value.transpose(1, 2))  # [P, K, S, D]
+
+        policy = self.policy
+        tree = policy.tree([len(p) for p in prompts], [[] for _ in prompts], keep)
+        flat = torch.tensor([t for p in prompts for t in p], device=policy.device)
+        hidden = policy.hidden(flat, tree, tree.positions)
+        logits = policy.logits(hidden[tree.last_of_prompt])
+        self._append(kept, tree.prompt_lengths, cells)
+        return logits
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, columns: Tensor, token_ids: Tensor) -> Tensor:
+        """Append one token to each of the named cells and return the fp32 logits of the next.
+
+        rows, columns ``[B]``: cells of the grid, each at most once; token_ids ``[B]``.
+        Returns ``[B, vocabulary]``.
+        """
+        own = self._lengths[rows, columns]
+        self._reserve(int(own.max()) + 1)
+        self._stepped, self._masks = (rows, columns, own), {}
+        hidden = self.policy.hidden(token_ids, self, self._prompt_lengths[rows] + own)
+        self._lengths[rows, columns] += 1
+        return self.policy.logits(hidden)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
+        """The `Layout` of a decoding step: ``[B, heads, D]`` of the stepped cells."""
+        rows, columns, at = self._stepped
+        held = self._layers[layer]
+        held.own[0][rows, :, columns, at] = key
+        held.own[1][rows, :, columns, at] = value
+        whole = query.new_zeros(*self.grid, 1, *query.shape[1:])
+        whole[rows, columns, 0] = query
+        used = int(at.max()) + 1
+        own = (held.own[0][:, :, :, :used], held.own[1][:, :, :, :used])
+        out = branches(whole, held.prompt, own, *self._step_masks(how.window, used), how)
+        return out[rows, columns, 0]
+
+    def clear(self, row: int, column: int) -> None:
+        """Empty a cell, for a new sequence of the same prompt."""
+        self._lengths[row, column] = 0
+
+    def compact(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Close holes: keep the named cells only, with as few rows and columns as they need.
+
+        rows, columns ``[B]`` in ascending order of rows. Returns their new places.
+        """
+        kept, new_row = torch.unique(rows, return_inverse=True)
+        first = torch.searchsorted(rows, kept)
+        new_column = torch.arange(len(rows), device=rows.device) - first[new_row]
+        # cells that stay holes repeat column 0; they are never stepped
+        source = torch.zeros(len(kept), int(new_column.max()) + 1, dtype=torch.long, device=rows.device)
+        source[new_row, new_column] = columns
+        for held in self._layers.values():
+            held.prompt = (held.prompt[0][kept], held.prompt[1][kept])
+            key, value = (
+                t[kept].gather(2, source[:, None, :, None, None].expand(-1, t.shape[1], -1, *t.shape[3:]))
+                for t in held.own
+            )
+            held.own = (key, value)
+        lengths = torch.zeros_like(source)
+        lengths[new_row, new_column] = self._lengths[rows, columns]
+        self._lengths, self._prompt_lengths = lengths, self._prompt_lengths[kept]
+        return new_row, new_column
+
+    def _append(self, kept: dict[int, tuple[Tensor, Tensor]], lengths: Tensor, cells: int) -> None:
+        p, n = self.grid
+        width, rows = max(cells, n), len(lengths)
+        for layer, (key, value) in kept.items():
+            held = self._layers.get(layer)
+            if held is None:
+                empty = key.new_zeros(rows, key.shape[1], width, 0, key.shape[3])
+                self._layers[layer] = _Layer((key, value), (empty, empty.clone()))
+                continue
+            held.prompt = (_stack(held.prompt[0], key, 2), _stack(held.prompt[1], value, 2))
+            fresh = key.new_zeros(rows, key.shape[1], width, held.own[0].shape[3], key.shape[3])
+            held.own = (_stack(held.own[0], fresh, 2), _stack(held.own[1], fresh, 2))
+        grown = torch.zeros(p + rows, width, dtype=torch.long, device=lengths.device)
+        grown[:p, :n] = self._lengths
+        self._lengths = grown
+        self._prompt_lengths = torch.cat([self._prompt_lengths, lengths])
+
+    def _reserve(self, tokens: int) -> None:
+        """Room for that many own tokens per cell, in steps that double."""
+        for held in self._layers.values():
+            have = held.own[0].shape[3]
+            if have >= tokens:
+                return
+            more = max(tokens, 2 * have, _GROW) - have
+            # zeros, since what is masked must still be finite
+            key, value = (torch.nn.functional.pad(t, (0, 0, 0, more)) for t in held.own)
+            held.own = (key, value)
+
+    def _step_masks(self, window: int, used: int) -> tuple[Tensor, Tensor]:
+        """``[P, 1, N, 1, 1, S]`` over the prompt and ``[P, 1, N, 1, 1, M]`` over own tokens."""
+        if window not in self._masks:
+            device = self._lengths.device
+            length = self._prompt_lengths[:, None, None]
+            query_at = (self._prompt_lengths[:, None] + self._lengths)[:, :, None]
+            prompt_at = torch.arange(next(iter(self._layers.values())).prompt[0].shape[2], device=device)
+            own_at = torch.arange(used, device=device)
+            prompt = visible(query_at, prompt_at, window) & (prompt_at < length)
+            own = visible(query_at - length, own_at, window)
+            self._masks[window] = (prompt[:, None, :, None, None], own[:, None, :, None, None])
+        return self._masks[window]
+
+
+def _stack(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    """Concatenate rows, padding ``axis`` (and the one behind it up to the last) to the longer."""
+
+    def widen(t: Tensor, like: Tensor) -> Tensor:
+        pads: list[int] = []
+        for d in range(t.dim() - 1, axis - 1, -1):
+            pads += [0, max(0, like.shape[d] - t.shape[d])]
+        return torch.nn.functional.pad(t, pads) if any(pads) else t
+
+    return torch.cat([widen(a, b), widen(b, a)])

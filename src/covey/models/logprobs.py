@@ -1,0 +1,90 @@
+"""Log-probabilities of chosen tokens, without ever holding the logits of more than a chunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from covey.models.policy import Policy, shape_logits
+
+CHUNK_BYTES = 256 << 20
+"""Upper bound of one chunk's fp32 logits: with SmolLM2's 49,152 words, 1,365 tokens."""
+
+
+def chosen_logprobs(
+    policy: Policy,
+    hidden: Float[Tensor, "tokens width"],
+    chosen: Int[Tensor, " tokens"],
+    temperature: float = 1.0,
+) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
+    """(``logp``, entropy in nats) of the next token after each hidden state, both fp32.
+
+    Both are of the distribution ``softmax(logits / temperature)``, the one the sampler draws
+    from, and both carry gradient. Logits are made chunk by chunk in the forward pass and again
+    in the backward pass, so memory is bounded by one chunk whatever the number of tokens.
+    """
+    head = policy.head
+    bias = head.bias if head.bias is not None else None
+    return _Chosen.apply(hidden, head.weight, bias, chosen, temperature, policy.module.config)
+
+
+class _Chosen(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        chosen: Tensor,
+        temperature: float,
+        config: Any,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.temperature, ctx.config = temperature, config
+        ctx.save_for_backward(hidden, weight, bias, chosen)
+        logp = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        entropy = torch.empty_like(logp)
+        for part in _chunks(len(hidden), weight.shape[0]):
+            log = _log_softmax(hidden[part], weight, bias, temperature, config)
+            logp[part] = log.gather(1, chosen[part, None])[:, 0]
+            entropy[part] = -(log.exp() * log).sum(1)
+        return logp, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, chosen = ctx.saved_tensors
+        grad_logp, grad_entropy = grads
+        d_hidden = torch.empty_like(hidden)
+        d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        d_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        with_entropy = bool(grad_entropy.any())
+        for part in _chunks(len(hidden), weight.shape[0]):
+            rows = hidden[part].detach()
+            with torch.enable_grad():
+                # the model's own scaling and soft cap are differentiated by autograd
+                raw = torch.nn.functional.linear(rows, weight, bias).float().detach().requires_grad_()
+                log = (shape_logits(raw, ctx.config) / ctx.temperature).log_softmax(1)
+                picked = log.gather(1, chosen[part, None])[:, 0]
+                total = picked @ grad_logp[part]
+                if with_entropy:
+                    total = total - (log.exp() * log).sum(1) @ grad_entropy[part]
+            (d_logits,) = torch.autograd.grad(total, raw)
+            low = d_logits.to(weight.dtype)
+            d_hidden[part] = low @ weight
+            d_weight += low.T @ rows
+            if d_bias is not None:
+                d_bias += d_logits.sum(0)
+        d_bias = None if d_bias is None or bias is None else d_bias.to(bias.dtype)
+        return d_hidden, d_weight.to(weight.dtype), d_bias, None, None, None
+
+
+def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, config: Any) -> Tensor:
+    logits = torch.nn.functional.linear(hidden, weight, bias).float()
+    return (shape_logits(logits, config) / temperature).log_softmax(1)
+
+
+def _chunks(tokens: int, vocabulary: int) -> list[slice]:
+    size = max(1, CHUNK_BYTES // (4 * vocabulary))
+    return [slice(i, min(i + size, tokens)) for i in range(0, tokens, size)]

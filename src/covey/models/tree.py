@@ -1,0 +1,114 @@
+"""Prompts and their completions packed into one row of tokens, each prompt once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from covey.models.attention import How, branches, causal, visible
+
+
+class Tree:
+    """A layout: ``prompt 0, its replies, prompt 1, its replies, …`` without padding between.
+
+    prompts: the length of each; replies: for each prompt the lengths of its replies (none in a
+    prefill). ``keep(layer, key, value)`` receives the prompts' ``[P, S, K, D]`` in a prefill.
+
+    Only attention is padded, to P prompts of S and P × N replies of L; `positions` and
+    `reply_tokens` tell the caller where everything is.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[int],
+        replies: Sequence[Sequence[int]],
+        device: torch.device | str = "cpu",
+        keep: Callable[[int, Tensor, Tensor], None] | None = None,
+    ) -> None:
+        self.keep = keep
+        self.p, self.s = len(prompts), max(prompts)
+        self.n = max((len(r) for r in replies), default=0)
+        self.l = max((length for r in replies for length in r), default=0)
+        self.prompt_lengths = torch.tensor(prompts, device=device)
+        positions, slots, reply_tokens, last = [], [], [], []
+        at, replies_from = 0, self.p * self.s
+        for p, (length, tails) in enumerate(zip(prompts, replies, strict=True)):
+            positions.append(torch.arange(length))
+            slots.append(torch.arange(length) + p * self.s)
+            at += length
+            last.append(at - 1)
+            for n, tail in enumerate(tails):
+                positions.append(torch.arange(length, length + tail))
+                slots.append(torch.arange(tail) + replies_from + (p * self.n + n) * self.l)
+                reply_tokens.append(torch.arange(at, at + tail))
+                at += tail
+        self.positions = torch.cat(positions).to(device)  # [T] position in its own sequence
+        self.last_of_prompt = torch.tensor(last, device=device)  # [P] packed index
+        self.reply_tokens = [r.to(device) for r in reply_tokens]  # per reply: packed indices
+        self._slot_of = torch.cat(slots).to(device)  # [T] padded slot of each packed token
+        # padding reads token 0; what comes of it is never read back
+        self._token_of = torch.zeros(replies_from + self.p * self.n * self.l, dtype=torch.long, device=device)
+        self._token_of[self._slot_of] = torch.arange(at, device=device)
+        self._masks: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
+        q, k, v = (_Spread.apply(t, self._token_of, self._slot_of) for t in (query, key, value))
+        prompts, cut = (self.p, self.s), self.p * self.s
+        p_q, p_k, p_v = (t[:cut].view(*prompts, *t.shape[1:]) for t in (q, k, v))
+        if self.keep is not None:
+            self.keep(layer, p_k, p_v)
+        out = causal(p_q, p_k, p_v, how).flatten(0, 1)
+        if self.n:
+            grid = (self.p, self.n, self.l)
+            r_q, r_k, r_v = (t[cut:].view(*grid, *t.shape[1:]) for t in (q, k, v))
+            own = (r_k.permute(0, 3, 1, 2, 4), r_v.permute(0, 3, 1, 2, 4))
+            prompt = (p_k.transpose(1, 2), p_v.transpose(1, 2))
+            replies = branches(r_q, prompt, own, *self._reply_masks(how.window), how)
+            out = torch.cat([out, replies.flatten(0, 2)])
+        return _Collect.apply(out, self._slot_of)
+
+    def _reply_masks(self, window: int) -> tuple[Tensor, Tensor]:
+        """``[P, 1, 1, 1, L, S]``: the prompt without its padding; ``[1, 1, 1, 1, L, L]``: itself."""
+        if window not in self._masks:
+            device = self.prompt_lengths.device
+            length = self.prompt_lengths[:, None, None]
+            own_at = torch.arange(self.l, device=device)
+            prompt_at = torch.arange(self.s, device=device)[None, None, :]
+            prompt = visible(length + own_at[None, :, None], prompt_at, window) & (prompt_at < length)
+            own = visible(own_at[:, None], own_at[None, :], window)
+            self._masks[window] = (prompt[:, None, None, None], own[None, None, None, None])
+        return self._masks[window]
+
+
+class _Spread(torch.autograd.Function):
+    """Packed tokens → padded slots. Each token has one slot, so the backward pass is a gather:
+    no accumulation, whose order would be free to change."""
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, token_of: Tensor, slot_of: Tensor) -> Tensor:
+        ctx.save_for_backward(slot_of)
+        return packed.index_select(0, token_of)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (slot_of,) = ctx.saved_tensors
+        return grads[0].index_select(0, slot_of), None, None
+
+
+class _Collect(torch.autograd.Function):
+    """Padded slots → packed tokens, the inverse of `_Spread`."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, slot_of: Tensor) -> Tensor:
+        ctx.save_for_backward(slot_of)
+        ctx.slots = padded.shape[0]
+        return padded.index_select(0, slot_of)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (slot_of,) = ctx.saved_tensors
+        spread = grads[0].new_zeros(ctx.slots, *grads[0].shape[1:])
+        return spread.index_copy_(0, slot_of, grads[0]), None
