@@ -1,0 +1,99 @@
+"""The stream of groups: draw problems, sample a group of answers to each, score them, filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from covey.protocols import Chat, Reward, Sampler
+from covey.rollout.filters import exclusion
+from covey.rollout.order import Order
+from covey.types import CoveyError, DrawKey, Episode, Group, Problem, Request, Sampling, Score, Turn
+
+
+class SynchronousSource:
+    """Groups sampled by the newest weights: policy lag 0.
+
+    Every step draws ``problems_per_step`` problems. A group that carries no signal is kept in the
+    record but excluded from training, and replaced by a fresh problem, in at most ``refills``
+    further rounds; what is still missing then is trained without.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        sampler: Sampler,
+        chat: Chat,
+        reward: Reward,
+        sampling: Sampling,
+        *,
+        problems_per_step: int,
+        group_size: int,
+        seed: int,
+        refills: int = 1,
+        max_prompt_tokens: int | None = None,
+    ) -> None:
+        self.problems, self.sampler, self.chat, self.reward = problems, sampler, chat, reward
+        self.sampling = sampling
+        self.problems_per_step, self.group_size, self.refills = problems_per_step, group_size, refills
+        self.seed = seed
+        self.max_prompt_tokens = max_prompt_tokens
+        self.order = Order(len(problems), seed)
+
+    def next(self, step: int) -> Sequence[Group]:
+        """The step's groups in the order drawn, excluded ones among them."""
+        groups: list[Group] = []
+        missing = self.problems_per_step
+        for _ in range(1 + self.refills):
+            drawn = [self.problems[i] for i in self.order.take(missing)]
+            fresh = self.sample(step, drawn, first=len(groups))
+            groups += fresh
+            missing -= sum(g.excluded is None for g in fresh)
+            if not missing:
+                break
+        return groups
+
+    def sample(self, step: int, problems: Sequence[Problem], first: int = 0) -> list[Group]:
+        """One group for each problem, scored. ``first`` is the number of the first group in the step:
+        a problem drawn twice in a step gets other draws."""
+        requests, prompts = [], [self.prompt(p) for p in problems]
+        for place, (problem, prompt) in enumerate(zip(problems, prompts, strict=True)):
+            for sample in range(self.group_size):
+                key = DrawKey(self.seed, step, problem.id, sample, purpose=f"train/{first + place}")
+                requests.append(Request(prompt, self.sampling, key))
+        waiting: dict[int, dict[int, Episode]] = {}
+        done: dict[int, Group] = {}
+        for index, completion in self.sampler.generate(requests):
+            place, sample = divmod(index, self.group_size)
+            turn = Turn(prompts[place], completion)
+            waiting.setdefault(place, {})[sample] = Episode(problems[place], sample, (turn,))
+            if len(waiting[place]) == self.group_size:
+                episodes = tuple(waiting[place][s] for s in range(self.group_size))
+                done[place] = self.score(problems[place], episodes)
+        return [done[place] for place in range(len(problems))]
+
+    def score(self, problem: Problem, episodes: tuple[Episode, ...]) -> Group:
+        """Score a whole group and say whether it can be trained on."""
+        scores: tuple[Score, ...] = tuple(self.reward(episodes))
+        if len(scores) != len(episodes):
+            raise CoveyError(
+                f"the reward returned {len(scores)} scores for {len(episodes)} completions of problem "
+                f"{problem.id!r}; it must return one for each, in order (None for one it can't score)"
+            )
+        return Group(problem, episodes, scores, exclusion(scores))
+
+    def prompt(self, problem: Problem) -> tuple[int, ...]:
+        """The problem's token ids. Raises CoveyError when they exceed the limit."""
+        ids = self.chat.prompt(problem.messages)
+        if self.max_prompt_tokens is not None and len(ids) > self.max_prompt_tokens:
+            raise CoveyError(
+                f"problem {problem.id!r} has a prompt of {len(ids)} tokens, more than "
+                f"rollout.max_prompt_tokens = {self.max_prompt_tokens}: raise the limit, or take the row out"
+            )
+        return ids
+
+    def state(self) -> Mapping[str, Any]:
+        return {"drawn": self.order.drawn}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.order.drawn = int(state["drawn"])

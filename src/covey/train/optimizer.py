@@ -1,0 +1,97 @@
+"""AdamW on fp32 master weights, with warm-up and gradient clipping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from covey.models import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Linear warm-up to ``learning_rate`` over ``warmup_steps`` steps, constant after."""
+
+    learning_rate: float
+    warmup_steps: int = 0
+
+    def at(self, step: int) -> float:
+        """The rate of optimizer step ``step``, counted from 0."""
+        return self.learning_rate * min(1.0, (step + 1) / (self.warmup_steps + 1))
+
+
+class Optimizer:
+    """Moves the master weights, then rounds them into the module.
+
+    Gradients are summed over micro-batches in fp32: where the module computes in bf16, each
+    parameter's gradient is added to its master's as soon as it is complete, and freed.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        schedule: Schedule,
+        *,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        max_grad_norm: float = 1.0,
+    ) -> None:
+        self.policy = policy
+        self.schedule = schedule
+        self.max_grad_norm = max_grad_norm
+        self.adam = torch.optim.AdamW(
+            list(policy.master.values()),
+            lr=schedule.at(0),
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            fused=True,
+        )
+        for name, parameter in policy.parameters():
+            master = policy.master[name]
+            if master is not parameter:
+                parameter.register_post_accumulate_grad_hook(_into(master))
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The fp32 gradients gathered so far, by parameter name."""
+        return {n: m.grad for n, m in self.policy.master.items() if m.grad is not None}
+
+    def norm(self) -> float:
+        """The global L2 norm of the gathered gradients, before clipping."""
+        grads = list(self.gradients().values())
+        return torch.nn.utils.get_total_norm(grads).item() if grads else 0.0
+
+    def step(self, step: int, norm: float) -> float:
+        """Clip to `max_grad_norm`, move the master weights, refresh the module; the rate used.
+
+        ``norm`` must be finite: a step with any other is to be dropped.
+        """
+        if norm > self.max_grad_norm > 0:
+            torch._foreach_mul_(list(self.gradients().values()), self.max_grad_norm / norm)
+        rate = self.schedule.at(step)
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.step()
+        self.clear()
+        self.policy.refresh()
+        return rate
+
+    def clear(self) -> None:
+        """Forget the gathered gradients."""
+        for master in self.policy.master.values():
+            master.grad = None
+
+
+def _into(master: Tensor):
+    def add(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        if master.grad is None:
+            master.grad = parameter.grad.float()
+        else:
+            master.grad.add_(parameter.grad)
+        parameter.grad = None
+
+    return add
