@@ -1,0 +1,196 @@
+"""The nouns of ``covey.types`` as rows of JSON, and back.
+
+A rollout file has three kinds of rows in the order things happened: for each group one ``problem``
+row and an ``episode`` row per sample, written before the update; then a ``sample`` row per trained
+episode, written after it. What most episodes share is written once:
+
+- A turn without ``context_ids`` continues the ``prompt_ids`` of its problem row.
+- A sample without ``sampler_logp`` was trained with the sampler's log-probs of its episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from covey.records.migrations import Row
+from covey.records.numbers import column, float32_columns, number
+from covey.types import (
+    Answer,
+    Completion,
+    Episode,
+    Evaluation,
+    Group,
+    Problem,
+    Sample,
+    Score,
+    StopReason,
+    Turn,
+)
+
+
+def group_rows(step: int, index: int, group: Group) -> Iterator[Row]:
+    """The ``problem`` row of a group and its ``episode`` rows. ``index`` counts the step's groups."""
+    prompt_ids = next((e.turns[0].context_ids for e in group.episodes if e.turns), ())
+    yield {
+        "kind": "problem",
+        "step": step,
+        "group": index,
+        "id": group.problem.id,
+        "messages": as_json(group.problem.messages),
+        "answer": group.problem.answer,
+        "columns": as_json(group.problem.columns),
+        "excluded": group.excluded,
+        "prompt_ids": prompt_ids,
+    }
+    for episode, score in zip(group.episodes, group.scores, strict=True):
+        yield {
+            "kind": "episode",
+            "step": step,
+            "group": index,
+            "sample": episode.sample,
+            "problem_id": group.problem.id,
+            "turns": [_turn_row(turn, prompt_ids) for turn in episode.turns],
+            "score": _score_row(score),
+        }
+
+
+def groups_from_rows(rows: Iterable[Row]) -> list[Group]:
+    """The groups of one step, from its ``problem`` and ``episode`` rows; others are passed over."""
+    groups: list[Group] = []
+    prompts: list[tuple[int, ...]] = []
+    for row in rows:
+        if row["kind"] == "problem":
+            if row["group"] != len(groups):
+                raise ValueError(f"group {row['group']} where group {len(groups)} was expected")
+            problem = Problem(row["id"], tuple(row["messages"]), row["answer"], row["columns"])
+            groups.append(Group(problem, (), (), row["excluded"]))
+            prompts.append(tuple(row["prompt_ids"]))
+        elif row["kind"] == "episode":
+            index: int = row["group"]
+            group = groups[index]
+            turns = tuple(_turn(turn, prompts[index]) for turn in row["turns"])
+            groups[index] = replace(
+                group,
+                episodes=(*group.episodes, Episode(group.problem, row["sample"], turns)),
+                scores=(*group.scores, _score(row["score"])),
+            )
+    return groups
+
+
+def sample_row(step: int, sample: Sample, groups: Sequence[Group]) -> Row:
+    """A trained sample; ``groups`` are the step's, to see what its episode already says."""
+    columns = {"weight": sample.weight, "logp": sample.logp}
+    if sample.sampler_logp != _episode_logp(groups, sample.group, sample.sample):
+        columns["sampler_logp"] = sample.sampler_logp
+    return {
+        "kind": "sample",
+        "step": step,
+        "group": sample.group,
+        "sample": sample.sample,
+        "advantage": sample.advantage,
+        **float32_columns(columns),
+    }
+
+
+def sample_from_row(row: Row, groups: Sequence[Group]) -> Sample:
+    if "sampler_logp" in row:
+        sampler_logp = column(row, "sampler_logp")
+    else:
+        sampler_logp = _episode_logp(groups, row["group"], row["sample"])
+        if sampler_logp is None:
+            raise ValueError(f"group {row['group']} has no episode {row['sample']} with log-probs")
+    return Sample(
+        group=row["group"],
+        sample=row["sample"],
+        advantage=number(row["advantage"]),
+        weight=column(row, "weight"),
+        logp=column(row, "logp"),
+        sampler_logp=sampler_logp,
+    )
+
+
+def evaluation_rows(evaluation: Evaluation) -> Iterator[Row]:
+    """A row per answer: ``draw`` is ``greedy`` or ``sampled``."""
+    for draw, answers in (("greedy", evaluation.greedy), ("sampled", evaluation.sampled)):
+        for answer in answers:
+            yield {
+                "kind": "answer",
+                "step": evaluation.step,
+                "draw": draw,
+                "problem_id": answer.problem_id,
+                "scores": [_score_row(score) for score in answer.scores],
+                "texts": answer.texts,
+                "token_ids": answer.token_ids,
+                "stops": answer.stops,
+            }
+
+
+def answer_from_row(row: Row) -> Answer:
+    return Answer(
+        problem_id=row["problem_id"],
+        scores=tuple(_score(score) for score in row["scores"]),
+        texts=tuple(row["texts"]),
+        token_ids=tuple(tuple[int, ...](ids) for ids in row["token_ids"]),
+        stops=tuple(StopReason(stop) for stop in row["stops"]),
+    )
+
+
+def metric_values(row: Row) -> Row:
+    """A metrics or timings row with its spelled numbers as floats again."""
+    return {name: number(value) for name, value in row.items()}
+
+
+def _turn_row(turn: Turn, prompt_ids: tuple[int, ...]) -> Row:
+    done = turn.completion
+    context = {} if turn.context_ids == prompt_ids else {"context_ids": turn.context_ids}
+    logp = (
+        {"sampler_logp": None}
+        if done.sampler_logp is None
+        else float32_columns({"sampler_logp": done.sampler_logp})
+    )
+    return {
+        **context,
+        "token_ids": done.token_ids,
+        **logp,
+        "stop": done.stop,
+        "policy_version": done.policy_version,
+        "text": done.text,
+    }
+
+
+def _turn(row: Row, prompt_ids: tuple[int, ...]) -> Turn:
+    return Turn(
+        context_ids=tuple(row["context_ids"]) if "context_ids" in row else prompt_ids,
+        completion=Completion(
+            token_ids=tuple(row["token_ids"]),
+            sampler_logp=None if row["sampler_logp"] is None else column(row, "sampler_logp"),
+            stop=StopReason(row["stop"]),
+            policy_version=row["policy_version"],
+            text=row["text"],
+        ),
+    )
+
+
+def _score_row(score: Score) -> Row:
+    return {"value": score.value, "parts": dict(score.parts), "error": score.error}
+
+
+def _score(row: Row) -> Score:
+    parts = {name: None if part is None else number(part) for name, part in row["parts"].items()}
+    return Score(row["value"], parts, row["error"])
+
+
+def _episode_logp(groups: Sequence[Group], group: int, sample: int) -> tuple[float, ...] | None:
+    episodes = groups[group].episodes if 0 <= group < len(groups) else ()
+    return next((e.sampler_logp for e in episodes if e.sample == sample), None)
+
+
+def as_json(value: Any) -> Any:
+    """A data row's value as JSON; what JSON can't say (a date, bytes) is kept as its text."""
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in cast(Sequence[Any], value)]
+    return value if isinstance(value, str | int | float | None) else str(value)
