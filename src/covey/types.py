@@ -51,7 +51,7 @@ class Problem:
     id: str
     messages: tuple[Message, ...]
     answer: str | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class Score:
     """
 
     value: float | None
-    parts: Mapping[str, float | None] = field(default_factory=dict)
+    parts: Mapping[str, float | None] = field(default_factory=dict[str, "float | None"])
     error: str | None = None
 
     def __post_init__(self) -> None:

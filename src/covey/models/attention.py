@@ -18,7 +18,7 @@ positions · M reply keys · H query heads · K key/value heads · R = H/K · D 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,8 @@ class How:
     window: int = 0
 
 
+@runtime_checkable
+@runtime_checkable
 class Layout(Protocol):
     """Where each packed token sits, and what it may attend to."""
 

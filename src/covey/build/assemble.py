@@ -1,0 +1,222 @@
+"""From a recipe to the parts of a run. The only room that knows every other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import covey.types
+from covey.algo import Algorithm, preset
+from covey.build.components import build_reward, build_task
+from covey.config import Recipe
+from covey.engines import ENGINES
+from covey.evals.evaluate import Evaluator
+from covey.models import Policy, load_policy
+from covey.models.loading import locate
+from covey.protocols import Engine, Reward, Task
+from covey.records import code_version, environment, hash_file, hash_tree
+from covey.rollout import Order, SynchronousSource
+from covey.train import Optimizer, PolicyLearner, Schedule, footprint
+from covey.types import CoveyError, Problem, Sampling
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a recipe means, before any weights are loaded."""
+
+    recipe: Recipe
+    algorithm: Algorithm
+    task: Task
+    reward: Reward
+    train: Sequence[Problem]
+    heldout: tuple[Problem, ...]
+
+
+def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None = None) -> Parts:
+    """Resolve and check everything that needs no weights. Raises CoveyError, naming the section.
+
+    ``task`` and ``reward`` stand in for the recipe's when they were given as objects.
+    """
+    algorithm = algorithm_of(recipe)
+    if recipe.rollout.engine.name not in ENGINES:
+        raise CoveyError(f"[rollout] unknown engine {recipe.rollout.engine.name!r}; there are: {', '.join(ENGINES)}")
+    if recipe.model.name is not None:
+        locate(recipe.model.name)
+    task = task or build_task(recipe.task)
+    reward = reward or build_reward(recipe.reward)
+    problems, heldout = task.problems("train"), task.problems("heldout")
+    if not len(problems):
+        raise CoveyError(f"[task] {recipe.task.name!r} has no training problems")
+    return Parts(recipe, algorithm, task, reward, problems, chosen(heldout, recipe.eval.problems))
+
+
+def algorithm_of(recipe: Recipe) -> Algorithm:
+    """The recipe's preset with its changes. Raises CoveyError for one that there isn't."""
+    try:
+        return preset(recipe.algorithm.preset).replace(**recipe.algorithm.changes)
+    except (ValueError, TypeError) as error:
+        raise CoveyError(f"[algorithm] {error}") from error
+
+
+def chosen(heldout: Sequence[Problem], count: int) -> tuple[Problem, ...]:
+    """The held-out problems to measure on: the same ones whatever the run's seed, so that runs can
+    be compared problem by problem."""
+    if not len(heldout):
+        return ()
+    return tuple(heldout[i] for i in Order(len(heldout), seed=0).take(min(count, len(heldout))))
+
+
+def policy_of(recipe: Recipe) -> Policy:
+    """The recipe's model, loaded, on the recipe's threads."""
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    model = recipe.model
+    return load_policy(model.name or model.config or {}, dtype=model.dtype, device=model.device)
+
+
+def engine_of(recipe: Recipe, policy: Policy) -> Engine:
+    component = recipe.rollout.engine
+    return ENGINES[component.name](policy, **component.params)
+
+
+def learner_of(parts: Parts, policy: Policy) -> PolicyLearner:
+    recipe = parts.recipe
+    train = recipe.train
+    optimizer = Optimizer(
+        policy,
+        Schedule(train.learning_rate, train.warmup_steps),
+        weight_decay=train.weight_decay,
+        betas=train.betas,
+        max_grad_norm=train.max_grad_norm,
+    )
+    reference = policy_of(recipe) if parts.algorithm.needs_reference else None
+    return PolicyLearner(
+        policy,
+        parts.algorithm,
+        optimizer,
+        budget=micro_batch_tokens(parts, policy),
+        max_length=recipe.rollout.max_new_tokens,
+        temperature=recipe.rollout.temperature,
+        reference=reference,
+    )
+
+
+def micro_batch_tokens(parts: Parts, policy: Policy) -> int:
+    """Packed tokens per micro-batch, from the memory budget."""
+    recipe = parts.recipe
+    longest = longest_prompt(parts, policy) + recipe.rollout.max_new_tokens
+    return footprint(policy, longest=longest).tokens(recipe.train.memory_gb * GIB)
+
+
+def longest_prompt(parts: Parts, policy: Policy, look: int = 16) -> int:
+    """Tokens of the longest prompt, found among the ``look`` that are longest in characters.
+
+    Raises CoveyError when it exceeds ``rollout.max_prompt_tokens``, or leaves no room in the
+    model's context: better now than in the middle of the run.
+    """
+    recipe, most = parts.recipe, len(parts.train)
+    rows = range(most) if most <= 100_000 else range(0, most, most // 100_000)
+    everything = [parts.train[i] for i in rows] + list(parts.heldout)
+    everything.sort(key=lambda p: -sum(len(str(m["content"])) for m in p.messages))
+    sized = [(len(policy.chat.prompt(p.messages)), p) for p in everything[:look]]
+    tokens, problem = max(sized, key=lambda pair: pair[0])
+    limit = recipe.rollout.max_prompt_tokens
+    if limit is not None and tokens > limit:
+        raise CoveyError(
+            f"problem {problem.id!r} has a prompt of {tokens} tokens, more than rollout.max_prompt_tokens = "
+            f"{limit}: raise the limit, or take the row out"
+        )
+    if tokens + recipe.rollout.max_new_tokens > policy.context:
+        raise CoveyError(
+            f"problem {problem.id!r}: {tokens} prompt tokens and rollout.max_new_tokens = "
+            f"{recipe.rollout.max_new_tokens} exceed the model's context of {policy.context}; lower the latter "
+            "or shorten the prompt"
+        )
+    return tokens
+
+
+def source_of(parts: Parts, policy: Policy, engine: Engine, reward: Reward) -> SynchronousSource:
+    recipe = parts.recipe
+    return SynchronousSource(
+        parts.train,
+        engine,
+        policy.chat,
+        reward,
+        Sampling(recipe.rollout.max_new_tokens, recipe.rollout.temperature),
+        problems_per_step=recipe.rollout.problems_per_step,
+        group_size=recipe.rollout.group_size,
+        seed=recipe.seed,
+        refills=recipe.rollout.refills,
+        max_prompt_tokens=recipe.rollout.max_prompt_tokens,
+    )
+
+
+def evaluator_of(parts: Parts, policy: Policy, engine: Engine) -> Evaluator | None:
+    """None when the task holds nothing out."""
+    recipe = parts.recipe
+    if not parts.heldout:
+        return None
+    return Evaluator(
+        engine,
+        policy.chat,
+        parts.reward,
+        parts.heldout,
+        samples=recipe.eval.samples,
+        max_new_tokens=recipe.rollout.max_new_tokens,
+        temperature=recipe.rollout.temperature,
+        seed=recipe.seed,
+        every=recipe.eval.every,
+        last=recipe.steps,
+    )
+
+
+def manifest_of(parts: Parts, policy: Policy) -> dict[str, Any]:
+    """All that decides the run's outcome, as JSON values."""
+    recipe = parts.recipe
+    gpu = torch.cuda.get_device_name(policy.device) if policy.device.type == "cuda" else None
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "algorithm": parts.algorithm.describe(),
+        "model": {
+            "parameters": sum(m.numel() for m in policy.master.values()),
+            "dtype": str(policy.dtype).removeprefix("torch."),
+            "device": policy.device.type,
+            "sha256": model_hash(recipe),
+        },
+        "data": {
+            "train": {"problems": len(parts.train), "sha256": problems_hash(parts.train)},
+            "heldout": {"problems": len(parts.heldout), "sha256": problems_hash(parts.heldout)},
+        },
+        "code": code_version(Path(covey.types.__file__).parent),
+        "environment": environment(threads=torch.get_num_threads(), gpu=gpu),
+    }
+
+
+def model_hash(recipe: Recipe) -> str | None:
+    """Of the file or folder the weights came from; None for a hub id (its cache names the commit)
+    and for a model made from its config, which the recipe fixes."""
+    if recipe.model.name is None:
+        return None
+    where, gguf = locate(recipe.model.name)
+    path = Path(where) / gguf if gguf else Path(where)
+    if not path.exists():
+        return None
+    return hash_file(path) if path.is_file() else hash_tree(path)
+
+
+def problems_hash(problems: Sequence[Problem], most: int = 100_000) -> str:
+    """Of ids, messages and answers, the first ``most`` of them."""
+    digest = hashlib.sha256()
+    for i in range(min(len(problems), most)):
+        p = problems[i]
+        row = [p.id, [dict(m) for m in p.messages], p.answer]
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()

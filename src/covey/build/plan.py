@@ -1,0 +1,61 @@
+"""A dry run: what a recipe resolves to, what it will cost, what the model will read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from covey.build import assemble
+from covey.config import Recipe
+from covey.models import Policy
+from covey.models.loading import sketch
+from covey.train import footprint
+
+
+def plan(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe, batch and memory arithmetic, and two rendered prompts, as JSON values.
+
+    No weights are loaded: the model is sketched from its config. Raises CoveyError as `train` would.
+    """
+    parts = assemble.prepare(recipe)
+    policy = sketch(recipe.model.name or recipe.model.config or {}, recipe.model.dtype, recipe.model.device)
+    longest = assemble.longest_prompt(parts, policy)
+    rollout, cost = recipe.rollout, footprint(policy, longest=longest + recipe.rollout.max_new_tokens)
+    completions = rollout.problems_per_step * rollout.group_size
+    micro = cost.tokens(recipe.train.memory_gb * assemble.GIB)
+    most = rollout.problems_per_step * longest + completions * rollout.max_new_tokens
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "algorithm": parts.algorithm.describe(),
+        "model": {
+            "parameters": sum(m.numel() for m in policy.master.values()),
+            "dtype": str(policy.dtype).removeprefix("torch."),
+            "context": policy.context,
+            "end_tokens": sorted(policy.end_ids),
+        },
+        "data": {"train": len(parts.train), "heldout": len(parts.heldout)},
+        "batch": {
+            "problems_per_step": rollout.problems_per_step,
+            "group_size": rollout.group_size,
+            "completions_per_step": completions,
+            "with_refills_at_most": completions * (1 + rollout.refills),
+            "longest_prompt_tokens": longest,
+            "tokens_trained_at_most": most,
+            "micro_batch_tokens": micro,
+            "micro_batches_at_most": -(-most // micro),
+        },
+        "memory_gb": {
+            "weights_gradients_optimizer": _gb(cost.weights),
+            "activations_budget": recipe.train.memory_gb,
+            "activations_per_1000_tokens": _gb(1000 * cost.per_token),
+        },
+        "prompts": [_prompt(policy, parts.train[i].messages) for i in range(min(2, len(parts.train)))],
+    }
+
+
+def _prompt(policy: Policy, messages: Any) -> dict[str, Any]:
+    ids = policy.chat.prompt(messages)
+    return {"tokens": len(ids), "text": policy.chat.raw(ids)}
+
+
+def _gb(count: float) -> float:
+    return round(count / assemble.GIB, 2)

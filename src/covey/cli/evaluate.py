@@ -1,0 +1,36 @@
+"""``covey eval TARGET``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+
+from covey.cli.options import Overrides
+
+
+def evaluate(target: Path, *overrides: Overrides, json: bool = False) -> None:
+    """Measure a model on held-out problems, greedy and sampled, with intervals.
+
+    Parameters
+    ----------
+    target
+        A run directory (its trained model is measured) or a recipe (its model is).
+    overrides
+        Keys of the recipe, as --eval.problems 256.
+    json
+        Print one JSON object.
+    """
+    from covey.build.measure import measure, recipe_of_target
+
+    result = measure(recipe_of_target(target, overrides))
+    if json:
+        print(jsonlib.dumps(result))
+        return
+    for kind in ("greedy", "sampled"):
+        at = result[kind]
+        shown = "not scored" if at["mean"] is None else f"{at['mean']:.3f}  [{at['low']:.3f}, {at['high']:.3f}]"
+        print(f"{kind:8} {shown}")
+    print(
+        f"{result['problems']} problems, {result['completions']} completions: {result['unscored']} unscored, "
+        f"{result['truncated']} truncated; 95 % intervals over problems"
+    )

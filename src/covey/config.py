@@ -1,0 +1,215 @@
+"""The recipe: what a run is made of, frozen. TOML by hand, dotted overrides, nothing unknown accepted."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from covey.types import CoveyError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Component(BaseModel):
+    """A part by name, with its own parameters: ``"number"`` or ``{name = "arithmetic", low = 10}``.
+
+    The parameters are checked against the part's signature when it is built. A name may also be
+    ``package.module:function`` or ``file.py:function``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+Named = Annotated[Component, BeforeValidator(_named)]
+
+
+class Model(_Section):
+    name: str | None = None
+    """A hub id, a model folder, a .gguf file, or a carried model such as ``smollm2-135m``."""
+    config: dict[str, Any] | None = None
+    """Instead of a name: a tiny model made from scratch (family, hidden_size, layers, heads, …)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What it computes in; ``auto`` is bf16 where the hardware is fast at it. Weights are fp32."""
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _one(self) -> Model:
+        if (self.name is None) == (self.config is None):
+            raise ValueError("give either a name or a config")
+        return self
+
+
+class Algorithm(_Section):
+    preset: str = "modern"
+    advantage: Named | None = None
+    ratio: Named | None = None
+    surrogate: Named | None = None
+    kl: Named | None = None
+    aggregation: Named | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The preset's choices that this recipe replaces."""
+        names = ("advantage", "ratio", "surrogate", "kl", "aggregation")
+        given = {name: getattr(self, name) for name in names}
+        return {n: {"name": c.name, **c.params} for n, c in given.items() if c is not None}
+
+
+class Rollout(_Section):
+    problems_per_step: int = Field(16, ge=1)
+    group_size: int = Field(8, ge=2)
+    """Answers sampled to each problem; a group of one has nothing to compare with."""
+    max_new_tokens: int = Field(256, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    max_prompt_tokens: int | None = Field(None, ge=1)
+    refills: int = Field(1, ge=0)
+    """Rounds of fresh problems that may replace groups without a signal."""
+    engine: Named = Component(name="local")
+
+
+class Train(_Section):
+    learning_rate: float = Field(1e-6, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 is no limit."""
+    memory_gb: float = Field(2.0, gt=0)
+    """What activations of one micro-batch may take, in GiB; the micro-batch follows from it."""
+
+
+class Eval(_Section):
+    problems: int = Field(128, ge=1)
+    samples: int = Field(4, ge=1)
+    """Answers to each held-out problem at ``rollout.temperature``, beside the greedy one."""
+    every: int = Field(0, ge=0)
+    """Steps between evaluations; 0 is before and after only."""
+
+
+class Recipe(_Section):
+    """A whole run. See ``recipes/`` for examples; `load` reads one."""
+
+    seed: int = Field(0, ge=0)
+    steps: int = Field(100, ge=1)
+    threads: int | None = Field(None, ge=1)
+    """CPU threads for tensors; all cores when absent. Part of what makes a run repeatable."""
+    model: Model
+    task: Named
+    reward: Named = Component(name="number")
+    algorithm: Algorithm = Algorithm()
+    rollout: Rollout = Rollout()
+    train: Train = Train()
+    eval: Eval = Eval()
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and lay overrides (``--a.b value`` or ``--a.b=value``) over it.
+
+    Raises CoveyError that names the file, the key, and the key probably meant.
+    """
+    return parse(read(path), overrides, where=str(path))
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The plain values of a recipe file. Raises CoveyError when it isn't there or isn't TOML."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CoveyError(f"can't read the recipe {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CoveyError(f"the recipe {path} isn't valid TOML: {error}") from error
+
+
+def parse(values: Mapping[str, Any], overrides: Sequence[str] = (), where: str = "the recipe") -> Recipe:
+    """A recipe from plain values; same checks as `load`."""
+    merged = _copy(values)
+    for key, value in _pairs(overrides):
+        _put(merged, key, value)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise CoveyError(_explain(error, where)) from error
+
+
+def _pairs(overrides: Sequence[str]) -> list[tuple[list[str], Any]]:
+    pairs, rest = [], list(overrides)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--") or len(flag) < 3:
+            raise CoveyError(f"don't know what to do with {flag!r}; an override is written --section.key value")
+        name, given, value = flag[2:].partition("=")
+        if not given:
+            if not rest:
+                raise CoveyError(f"the override --{name} has no value; write --{name} VALUE")
+            value = rest.pop(0)
+        pairs.append(([part.replace("-", "_") for part in name.split(".")], _value(value)))
+    return pairs
+
+
+def _value(text: str) -> Any:
+    """As TOML reads it; what TOML can't read is a string."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(values: dict[str, Any], key: list[str], value: Any) -> None:
+    at = values
+    for part in key[:-1]:
+        inside = at.get(part)
+        if isinstance(inside, str):  # `task = "arithmetic"` and `--task.low 1`
+            inside = {"name": inside}
+        if not isinstance(inside, dict):
+            inside = {}
+        at[part] = inside
+        at = inside
+    at[key[-1]] = value
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    """pydantic's findings, one line each, with the key that was probably meant."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = _fields(item["loc"][:-1])
+            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+            lines.append(f"unknown key {key!r}; {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{key!r} is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
+            lines.append(f"{key!r}: {message[0].lower() + message[1:]}{shown}")
+    return f"{where}: " + "; ".join(lines)
+
+
+def _fields(location: Sequence[str | int]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(str(part))
+        model = field.annotation if field else None
+    return list(getattr(model, "model_fields", {}))
