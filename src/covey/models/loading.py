@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from covey.models import attention, tiny
+from covey.models import attention, gguf, tiny
 from covey.models.chat import ChatFormat
 from covey.models.check import verify_packing
 from covey.models.policy import Policy
@@ -57,8 +57,8 @@ def sketch(name: str | Mapping[str, Any], dtype: str = "auto", device: str = "au
         if isinstance(name, Mapping):
             module, tokenizer = tiny.make(name)
         else:
-            folder, gguf = locate(name)
-            extra: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
+            folder, file = locate(name)
+            extra: dict[str, Any] = {"gguf_file": file} if file else {}
             with _explained(name):
                 config = AutoConfig.from_pretrained(folder, **extra)
                 module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -71,8 +71,9 @@ def sketch(name: str | Mapping[str, Any], dtype: str = "auto", device: str = "au
 def save_policy(policy: Policy, folder: Path) -> None:
     """Write the fp32 weights, config, tokenizer and chat template as a Hugging Face folder,
     readable by `transformers` alone."""
+    parameters = {name for name, _ in policy.module.named_parameters(remove_duplicate=False)}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.master.items()}
-    state |= {name: tensor.detach().cpu() for name, tensor in policy.module.named_buffers()}
+    state |= {name: t.detach().cpu() for name, t in policy.module.state_dict().items() if name not in parameters}
     config = policy.module.config
     was = config.dtype
     config.dtype = torch.float32
@@ -135,24 +136,20 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def _read(name: str) -> tuple[Any, Any]:
-    where, gguf = locate(name)
-    extra: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
+    folder, file = locate(name)
     with _explained(name):
-        module = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **extra)
-        tokenizer = AutoTokenizer.from_pretrained(where, **extra)
-    if gguf:
-        # the weights are plain fp32 now; the marker alone would make save_pretrained refuse
-        for holder in (module.config, module):
-            for attribute in ("quantization_config", "hf_quantizer"):
-                if hasattr(holder, attribute):
-                    with contextlib.suppress(AttributeError):
-                        delattr(holder, attribute)
-        module.is_quantized = False
-    return module, tokenizer
+        if file is not None:
+            try:
+                folder = str(gguf.folder_of(Path(folder) / file))
+            except OSError:  # no cache to write to: every start converts anew
+                return gguf.read(Path(folder) / file)
+        # remote code is never run: transformers refuses a model that asks for it
+        module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return module, AutoTokenizer.from_pretrained(folder)
 
 
 def _prepare(module: Any) -> None:
-    """Packed attention, no dropout, and no cache of its own.
+    """Packed attention, and no dropout.
 
     Dropout is off because the learner must see the distribution the engine sampled from.
     """
@@ -160,7 +157,6 @@ def _prepare(module: Any) -> None:
     for part in module.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
-    module.config.use_cache = False
     module.requires_grad_(True)
     module.eval()
 
