@@ -27,34 +27,42 @@ def uniforms(key: DrawKey, count: int) -> np.ndarray:
 def draw(logits: Tensor, uniform: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
     """(token ids ``[B]``, their ``sampler_logp`` ``[B]`` fp32) by inverse transform.
 
-    logits ``[B, V]`` fp32; uniform ``[B]`` float64; temperature ``[B]``, 0 meaning greedy. The
-    log-probability is of the very distribution drawn from, ``softmax(logits / temperature)``; for
-    greedy rows, of the untempered one. A token of probability zero is never drawn.
+    logits ``[B, V]`` fp32, overwritten; uniform ``[B]`` float64; temperature ``[B]``, 0 meaning
+    greedy. The log-probability is of the very distribution drawn from,
+    ``softmax(logits / temperature)``; for greedy rows, of the untempered one. A token of
+    probability zero is never drawn.
     """
+    # the vocabulary is long: every pass over the logits that isn't needed is left out
     greedy = temperature == 0
-    scaled = logits / torch.where(greedy, 1.0, temperature)[:, None]
-    total = scaled.logsumexp(1, keepdim=True)
-    picked = _inverse((scaled - total).exp_(), uniform)
-    picked = torch.where(greedy, logits.argmax(1), picked)
-    return picked, scaled.gather(1, picked[:, None])[:, 0] - total[:, 0]
+    if bool((temperature != 1).any()):
+        logits.div_(torch.where(greedy, 1.0, temperature)[:, None])
+    top, best = logits.max(1)
+    if bool(greedy.all()):
+        return best, -(logits.sub_(top[:, None]).exp_().sum(1).log_())
+    mass = logits.sub_(top[:, None]).exp_()
+    picked, share = _inverse(mass, uniform)
+    picked = torch.where(greedy, best, picked)
+    return picked, (mass.gather(1, picked[:, None])[:, 0].double() / share).log().float()
 
 
-def _inverse(probability: Tensor, uniform: Tensor) -> Tensor:
-    """First index whose cumulative probability exceeds ``uniform`` of the row's mass.
+def _inverse(mass: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """(first index whose cumulative mass exceeds ``uniform`` of the row's, the row's mass).
 
     In two levels, blocks and then words in a block: a cumulative sum over a whole vocabulary
     costs more than the model, and its rounding error grows with the length.
     """
-    rows, words = probability.shape
-    blocks = torch.nn.functional.pad(probability, (0, -words % _BLOCK)).view(rows, -1, _BLOCK)
-    mass = blocks.sum(2).double().cumsum(1)
-    target = uniform * mass[:, -1]
-    block = _first_above(mass, target)
-    before = torch.where(block > 0, mass.gather(1, (block - 1).clamp(min=0)[:, None])[:, 0], 0.0)
+    rows, words = mass.shape
+    if words % _BLOCK:
+        mass = torch.nn.functional.pad(mass, (0, -words % _BLOCK))
+    blocks = mass.view(rows, -1, _BLOCK)
+    upto = blocks.sum(2).double().cumsum(1)
+    target = uniform * upto[:, -1]
+    block = _first_above(upto, target)
+    before = torch.where(block > 0, upto.gather(1, (block - 1).clamp(min=0)[:, None])[:, 0], 0.0)
     inside = blocks[torch.arange(rows, device=blocks.device), block].double().cumsum(1)
     # summing a block in another order may leave the target a rounding error beyond its end
     within = _first_above(inside, torch.minimum(target - before, inside[:, -1] * (1 - 1e-12)))
-    return block * _BLOCK + within
+    return block * _BLOCK + within, upto[:, -1]
 
 
 def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:

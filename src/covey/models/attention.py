@@ -71,8 +71,10 @@ def _attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """What `transformers` calls in every layer: ``[1, heads, T, D]`` in, ``[1, T, H, D]`` out."""
-    if layout is None or s_aux is not None:
-        raise NotImplementedError("packed attention needs a layout, and knows no attention sinks")
+    if layout is None:
+        raise NotImplementedError("its layers don't hand their arguments on to the attention function")
+    if s_aux is not None:
+        raise NotImplementedError("packed attention knows no attention sinks")
     how = How(scaling if scaling is not None else query.shape[-1] ** -0.5, softcap, sliding_window or 0)
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
     return layout.attend(module.layer_idx, q, k, v, how)[None], None
@@ -107,26 +109,19 @@ def causal(query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
 
 
 def branches(
-    query: Tensor,
-    prompt: tuple[Tensor, Tensor],
-    own: tuple[Tensor, Tensor],
-    prompt_mask: Tensor,
-    own_mask: Tensor,
-    how: How,
+    query: Tensor, prompt: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], mask: Tensor, how: How
 ) -> Tensor:
     """The replies of each prompt attend to it and to themselves.
 
     query ``[P, N, L, H, D]``; prompt key and value ``[P, K, S, D]``; own key and value
-    ``[P, K, N, M, D]``; masks broadcast to ``[P, K, N, R, L, S]`` and ``[P, K, N, R, L, M]``.
-    Returns ``[P, N, L, H, D]``.
+    ``[P, K, N, M, D]``; mask, over prompt and own positions end to end, broadcasts to
+    ``[P, K, N, R, L, S + M]``. Returns ``[P, N, L, H, D]``.
     """
     (p_k, p_v), (o_k, o_v) = prompt, own
     kv, s = p_k.shape[1], p_k.shape[2]
     q = _by_key_head(query, kv)  # [P, K, N, R, L, D]
     to_prompt = (q.flatten(2, 4) @ p_k.transpose(2, 3)).view(*q.shape[:5], s)
     to_own = (q.flatten(3, 4) @ o_k.transpose(3, 4)).view(*q.shape[:5], -1)
-    shape = (*q.shape[:5], -1)
-    mask = torch.cat([prompt_mask.expand(*shape[:5], s), own_mask.expand(*shape[:5], o_k.shape[3])], -1)
     weights = _weights(torch.cat([to_prompt, to_own], -1), mask, how).to(p_v.dtype)
     out = (weights[..., :s].flatten(2, 4) @ p_v).view_as(q)
     out = out + (weights[..., s:].flatten(3, 4) @ o_v).view_as(q)

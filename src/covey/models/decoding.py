@@ -36,8 +36,10 @@ class Decoder:
         self._layers: dict[int, _Layer] = {}
         self._prompt_lengths = torch.zeros(0, dtype=torch.long, device=device)  # [P]
         self._lengths = torch.zeros(0, 0, dtype=torch.long, device=device)  # [P, N] own tokens held
-        self._stepped: tuple[Tensor, Tensor, Tensor]  # rows, columns, own tokens held: each [B]
-        self._masks: dict[int, tuple[Tensor, Tensor]] = {}
+        self._used = 0  # own positions any stepped cell has
+        self._cells: Tensor  # [B] flat grid index p·N + n
+        self._writes: Tensor  # [B·K] flat row of a cache where the new key or value goes
+        self._masks: dict[int, Tensor] = {}
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -73,23 +75,34 @@ class Decoder:
         """
         own = self._lengths[rows, columns]
         self._reserve(int(own.max()) + 1)
-        self._stepped, self._masks = (rows, columns, own), {}
+        self._place(rows, columns, own)
         hidden = self.policy.hidden(token_ids, self, self._prompt_lengths[rows] + own)
         self._lengths[rows, columns] += 1
         return self.policy.logits(hidden)
 
+    def _place(self, rows: Tensor, columns: Tensor, own: Tensor) -> None:
+        """Where the stepped cells are, in the flat views that every layer indexes alike."""
+        p, n = self.grid
+        key = next(iter(self._layers.values())).own[0]  # [P, K, N, M, D]
+        heads = torch.arange(key.shape[1], device=rows.device)
+        self._used = int(own.max()) + 1
+        self._cells = rows * n + columns
+        self._writes = (
+            ((rows[:, None] * key.shape[1] + heads) * n + columns[:, None]) * key.shape[3] + own[:, None]
+        ).flatten()
+        self._masks = {}
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """The `Layout` of a decoding step: ``[B, heads, D]`` of the stepped cells."""
-        rows, columns, at = self._stepped
+        p, n = self.grid
         held = self._layers[layer]
-        held.own[0][rows, :, columns, at] = key
-        held.own[1][rows, :, columns, at] = value
-        whole = query.new_zeros(*self.grid, 1, *query.shape[1:])
-        whole[rows, columns, 0] = query
-        used = int(at.max()) + 1
-        own = (held.own[0][:, :, :, :used], held.own[1][:, :, :, :used])
-        out = branches(whole, held.prompt, own, *self._step_masks(how.window, used), how)
-        return out[rows, columns, 0]
+        for cache, fresh in zip(held.own, (key, value), strict=True):
+            cache.view(-1, cache.shape[-1]).index_copy_(0, self._writes, fresh.reshape(-1, fresh.shape[-1]))
+        whole = query.new_zeros(p * n, *query.shape[1:]).index_copy_(0, self._cells, query)
+        own = (held.own[0][:, :, :, : self._used], held.own[1][:, :, :, : self._used])
+        whole = whole.view(p, n, 1, *query.shape[1:])
+        out = branches(whole, held.prompt, own, self._step_mask(how.window), how)
+        return out.reshape(p * n, *query.shape[1:]).index_select(0, self._cells)
 
     def clear(self, row: int, column: int) -> None:
         """Empty a cell, for a new sequence of the same prompt."""
@@ -146,17 +159,17 @@ class Decoder:
             key, value = (torch.nn.functional.pad(t, (0, 0, 0, more)) for t in held.own)
             held.own = (key, value)
 
-    def _step_masks(self, window: int, used: int) -> tuple[Tensor, Tensor]:
-        """``[P, 1, N, 1, 1, S]`` over the prompt and ``[P, 1, N, 1, 1, M]`` over own tokens."""
+    def _step_mask(self, window: int) -> Tensor:
+        """``[P, 1, N, 1, 1, S + M]``: the prompt without its padding, then own tokens so far."""
         if window not in self._masks:
             device = self._lengths.device
             length = self._prompt_lengths[:, None, None]
             query_at = (self._prompt_lengths[:, None] + self._lengths)[:, :, None]
             prompt_at = torch.arange(next(iter(self._layers.values())).prompt[0].shape[2], device=device)
-            own_at = torch.arange(used, device=device)
+            own_at = torch.arange(self._used, device=device)
             prompt = visible(query_at, prompt_at, window) & (prompt_at < length)
             own = visible(query_at - length, own_at, window)
-            self._masks[window] = (prompt[:, None, :, None, None], own[:, None, :, None, None])
+            self._masks[window] = torch.cat([prompt, own], -1)[:, None, :, None, None]
         return self._masks[window]
 
 

@@ -19,7 +19,7 @@ def digest(tensor: Tensor) -> str:
     """Of one tensor: dtype, shape, and the XXH3-128 of its values' bytes in hexadecimal."""
     values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     shape = "x".join(map(str, tensor.shape))
-    return f"{str(tensor.dtype).removeprefix('torch.')}[{shape}] {xxhash.xxh3_128_hexdigest(values)}"
+    return f"{str(tensor.dtype).removeprefix('torch.')}[{shape}] {xxhash.xxh3_128_hexdigest(values.data)}"
 
 
 def joined(digests: Mapping[str, str]) -> str:

@@ -37,15 +37,13 @@ def load_policy(name: str | Mapping[str, Any], *, dtype: str = "auto", device: s
     attention.register()
     with _quiet():
         module, tokenizer = tiny.make(name) if isinstance(name, Mapping) else _read(name)
-    _prepare(module)
-    module.to(where)
-    if compute is torch.float32:
-        master = dict(module.named_parameters())
-    else:
-        master = {n: p.detach().clone() for n, p in module.named_parameters()}
+        _prepare(module)
+        module.to(where)
+        policy = Policy(module, tokenizer, ChatFormat(tokenizer), dict(module.named_parameters()))
+        verify_packing(policy)
+    if compute is not torch.float32:
+        policy.master = {n: p.detach().clone() for n, p in module.named_parameters()}
         module.to(compute)
-    policy = Policy(module, tokenizer, ChatFormat(tokenizer), master)
-    verify_packing(policy)
     return policy
 
 

@@ -57,7 +57,7 @@ class _Chosen(torch.autograd.Function):
         hidden, weight, bias, chosen = ctx.saved_tensors
         grad_logp, grad_entropy = grads
         d_hidden = torch.empty_like(hidden)
-        d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        d_weight: Tensor | None = None
         d_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
         with_entropy = bool(grad_entropy.any())
         for part in _chunks(len(hidden), weight.shape[0]):
@@ -65,7 +65,7 @@ class _Chosen(torch.autograd.Function):
             with torch.enable_grad():
                 # the model's own scaling and soft cap are differentiated by autograd
                 raw = torch.nn.functional.linear(rows, weight, bias).float().detach().requires_grad_()
-                log = (shape_logits(raw, ctx.config) / ctx.temperature).log_softmax(1)
+                log = _tempered(shape_logits(raw, ctx.config), ctx.temperature).log_softmax(1)
                 picked = log.gather(1, chosen[part, None])[:, 0]
                 total = picked @ grad_logp[part]
                 if with_entropy:
@@ -73,16 +73,24 @@ class _Chosen(torch.autograd.Function):
             (d_logits,) = torch.autograd.grad(total, raw)
             low = d_logits.to(weight.dtype)
             d_hidden[part] = low @ weight
-            d_weight += low.T @ rows
+            if d_weight is None:
+                d_weight = (low.T @ rows).float()
+            else:
+                d_weight += low.T @ rows
             if d_bias is not None:
                 d_bias += d_logits.sum(0)
         d_bias = None if d_bias is None or bias is None else d_bias.to(bias.dtype)
+        assert d_weight is not None
         return d_hidden, d_weight.to(weight.dtype), d_bias, None, None, None
 
 
 def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, config: Any) -> Tensor:
     logits = torch.nn.functional.linear(hidden, weight, bias).float()
-    return (shape_logits(logits, config) / temperature).log_softmax(1)
+    return _tempered(shape_logits(logits, config), temperature).log_softmax(1)
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
 
 
 def _chunks(tokens: int, vocabulary: int) -> list[slice]:

@@ -43,11 +43,15 @@ def make(description: Mapping[str, Any]) -> tuple[Any, PreTrainedTokenizerFast]:
     tokenizer = characters()
     try:
         config = AutoConfig.for_model(wanted["family"], **_names(wanted, tokenizer))
-    except ValueError as error:
-        raise CoveyError(f"[model.config] family {wanted['family']!r} isn't known to transformers") from error
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(wanted["seed"])
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(wanted["seed"])
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (AttributeError, TypeError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise CoveyError(
+            f"[model.config] can't make a small {wanted['family']!r} model: {first}. Take llama, qwen2, "
+            "qwen3, mistral, gemma, gpt2 or another causal language model that transformers knows"
+        ) from error
     return model, tokenizer
 
 

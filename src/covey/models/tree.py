@@ -52,7 +52,7 @@ class Tree:
         # padding reads token 0; what comes of it is never read back
         self._token_of = torch.zeros(replies_from + self.p * self.n * self.l, dtype=torch.long, device=device)
         self._token_of[self._slot_of] = torch.arange(at, device=device)
-        self._masks: dict[int, tuple[Tensor, Tensor]] = {}
+        self._masks: dict[int, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         q, k, v = (_Spread.apply(t, self._token_of, self._slot_of) for t in (query, key, value))
@@ -66,20 +66,20 @@ class Tree:
             r_q, r_k, r_v = (t[cut:].view(*grid, *t.shape[1:]) for t in (q, k, v))
             own = (r_k.permute(0, 3, 1, 2, 4), r_v.permute(0, 3, 1, 2, 4))
             prompt = (p_k.transpose(1, 2), p_v.transpose(1, 2))
-            replies = branches(r_q, prompt, own, *self._reply_masks(how.window), how)
+            replies = branches(r_q, prompt, own, self._reply_mask(how.window), how)
             out = torch.cat([out, replies.flatten(0, 2)])
         return _Collect.apply(out, self._slot_of)
 
-    def _reply_masks(self, window: int) -> tuple[Tensor, Tensor]:
-        """``[P, 1, 1, 1, L, S]``: the prompt without its padding; ``[1, 1, 1, 1, L, L]``: itself."""
+    def _reply_mask(self, window: int) -> Tensor:
+        """``[P, 1, 1, 1, L, S + L]``: the prompt without its padding, then the reply up to itself."""
         if window not in self._masks:
             device = self.prompt_lengths.device
             length = self.prompt_lengths[:, None, None]
             own_at = torch.arange(self.l, device=device)
-            prompt_at = torch.arange(self.s, device=device)[None, None, :]
-            prompt = visible(length + own_at[None, :, None], prompt_at, window) & (prompt_at < length)
-            own = visible(own_at[:, None], own_at[None, :], window)
-            self._masks[window] = (prompt[:, None, None, None], own[None, None, None, None])
+            prompt_at = torch.arange(self.s, device=device)
+            prompt = visible(length + own_at[:, None], prompt_at, window) & (prompt_at < length)
+            own = visible(own_at[:, None], own_at, window).expand(self.p, -1, -1)
+            self._masks[window] = torch.cat([prompt, own], -1)[:, None, None, None]
         return self._masks[window]
 
 
