@@ -1,0 +1,108 @@
+"""Which choices contradict each other, and why. Everything else may be combined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from typing import Any, TypeAlias
+
+from covey.algo.choice import Choice
+from covey.algo.correction import TOKEN_LEVEL
+from covey.algo.surrogate import SURROGATES
+
+Name: TypeAlias = str | Callable[..., Any]
+"""A function of one's own is no name below, so that nothing is assumed about it."""
+
+_LEVELS: dict[Name, str] = {
+    "gmpo": "token",
+    "vespo": "sequence_product",
+    "cispo": "token",
+    "dppo_tv": "token",
+    "dppo_kl": "token",
+    "kl_cov": "token",
+}
+"""The ratio level of the surrogates that are defined at one only."""
+
+_WITHOUT_RATIO = ("reinforce", "luffy", "nll")
+_WITHOUT_ADVANTAGE = ("nll", "reverse_kl")
+_MISMATCH = frozenset(
+    {"token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "geometric_mask", "veto"}
+)
+
+
+def refusal(
+    *,
+    advantage: Choice,
+    surrogate: Choice,
+    ratio: Choice,
+    kl: Choice | None,
+    kl_in: str,
+    selection: Choice | None,
+    correction: tuple[Choice, ...],
+    reads: Set[str],
+) -> str | None:
+    """Why these choices can't stand together, or None when they can.
+
+    ``reads`` is what their per-token functions read (`Algorithm.reads`).
+    """
+    names = [choice.name for choice in correction]
+    return (
+        _level(surrogate.name, ratio, names)
+        or _signal(advantage.name, surrogate.name, names)
+        or _penalty(kl, kl_in, surrogate.name)
+        or _selected(selection, "selection" in reads)
+    )
+
+
+def _level(surrogate: Name, ratio: Choice, corrections: list[Name]) -> str | None:
+    level = _LEVELS.get(surrogate, ratio.name)
+    if level != ratio.name:
+        return f"surrogate {surrogate!r} is defined on ratio {level!r}, not on {ratio.label!r}"
+    if ratio.name == "none" and surrogate in SURROGATES and surrogate not in _WITHOUT_RATIO:
+        return f"surrogate {surrogate!r} gets its gradient from the ratio, and ratio 'none' has none"
+    for name in corrections:
+        if name in TOKEN_LEVEL and ratio.name in ("sequence", "sequence_product"):
+            return (
+                f"correction {name!r} weighs single tokens, but ratio {ratio.name!r} gives a sequence "
+                "one ratio, which the tokens weighed down would still enter; use a sequence-level "
+                "correction, or ratio 'sequence_token'"
+            )
+        if name in _MISMATCH and ratio.params.get("against") == "sampler":
+            return (
+                f"the ratio is already against the sampler; correction {name!r} would count the "
+                "mismatch a second time"
+            )
+    return None
+
+
+def _signal(advantage: Name, surrogate: Name, corrections: list[Name]) -> str | None:
+    if surrogate == "nll" and corrections:
+        return f"surrogate 'nll' has no policy term for correction {corrections[0]!r} to weigh"
+    if advantage == "none" and surrogate not in _WITHOUT_ADVANTAGE:
+        return (
+            f"advantage 'none' praises every sequence alike, and surrogate {surrogate!r} would push "
+            f"them all up; it is for {' and '.join(_WITHOUT_ADVANTAGE)}"
+        )
+    return None
+
+
+def _penalty(kl: Choice | None, kl_in: str, surrogate: Name) -> str | None:
+    if kl_in not in ("loss", "reward"):
+        return f"kl_in must be 'loss' or 'reward', not {kl_in!r}"
+    if kl is None or kl_in == "loss":
+        return None
+    if kl.name == "ratio_k3":
+        return "kl 'ratio_k3' works through its gradient, and a reward has none; use 'k1' there"
+    if surrogate in _WITHOUT_ADVANTAGE:
+        return f"kl_in 'reward' does nothing for surrogate {surrogate!r}, which reads no reward"
+    return None
+
+
+def _selected(selection: Choice | None, read: bool) -> str | None:
+    if read and selection is None:
+        return "a choice reads selected tokens, but there is no selection"
+    if selection is not None and not read:
+        return (
+            f"selection {selection.label!r} is read by nobody; use correction 'only_selected' or "
+            "'drop_selected', or surrogate 'kl_cov'"
+        )
+    return None

@@ -1,0 +1,1 @@
+"""Recomputing what was claimed, with the same pure parts that trained it."""
