@@ -87,13 +87,14 @@ def visible(query_at: Tensor, key_at: Tensor, window: int) -> Tensor:
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
-    """Plain causal attention: ``[B, L, H, D]`` over ``[B, L, K, D]`` → ``[B, L, H, D]``.
+    """Causal attention of the last positions: ``[B, L, H, D]`` over ``[B, S, K, D]`` → ``[B, L, H, D]``.
 
-    Padding must stand at the end, where no real position looks.
+    The L queries stand at positions S - L to S - 1. Padding must stand at the end, where no real
+    position looks.
     """
-    length, heads, kv = query.shape[1], query.shape[2], key.shape[2]
-    at = torch.arange(length, device=query.device)
-    mask = visible(at[:, None], at[None, :], how.window)
+    (length, heads), (keys, kv) = query.shape[1:3], key.shape[1:3]
+    at = torch.arange(keys, device=query.device)
+    mask = visible(at[keys - length :, None], at[None, :], how.window)
     if length >= _FUSED_FROM and how.softcap is None:
         q, k, v = (t.transpose(1, 2) for t in (query, key, value))
         out = F.scaled_dot_product_attention(
@@ -101,8 +102,8 @@ def causal(query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         )
         return out.transpose(1, 2)
     q = _by_key_head(query[:, None], kv)[:, :, 0]  # [B, K, R, L, D]
-    k, v = key.transpose(1, 2), value.transpose(1, 2)  # [B, K, L, D]
-    scores = (q.flatten(2, 3) @ k.transpose(2, 3)).view(*q.shape[:4], length)
+    k, v = key.transpose(1, 2), value.transpose(1, 2)  # [B, K, S, D]
+    scores = (q.flatten(2, 3) @ k.transpose(2, 3)).view(*q.shape[:4], keys)
     weights = _weights(scores, mask, how).to(v.dtype)
     out = (weights.flatten(2, 3) @ v).view_as(q)
     return out.permute(0, 3, 1, 2, 4).flatten(2, 3)

@@ -52,20 +52,23 @@ def compare(
 def verify_packing(policy: Policy, tolerance: float = 1e-3) -> None:
     """Raise CoveyError unless the packed forward pass gives this model's own logits.
 
-    A prompt with two replies, packed, against the two sequences run plainly. An architecture that
+    Two prompts with a common stem and three replies, packed, against the sequences run plainly. An architecture that
     does not go through `transformers`' attention interface, or puts something of its own behind
     its head, is found here rather than trained wrongly. ``tolerance`` is in standard deviations of
     the logits: in fp32 rounding is 1e-5 of them; in bf16 it would hide a fault.
     """
     count = min(policy.vocabulary, len(policy.tokenizer))
-    ids = [(7919 * (i + 1)) % count for i in range(17)]
-    prompt, replies = ids[:9], (ids[9:14], ids[14:])
-    tree = policy.tree([9], [[5, 3]])
+    ids = [(7919 * (i + 1)) % count for i in range(23)]
+    # a stem of 8; a prompt of 10 with replies of 5 and 3; one of 9 with a reply of 4
+    first, second, replies = ids[:10], [*ids[:8], *ids[18:19]], (ids[10:15], ids[15:18], ids[19:])
+    tree = policy.tree([10, 9], [[5, 3], [4]], stem=8)
     try:
         packed = policy.logits(policy.hidden(torch.tensor(ids, device=policy.device), tree, tree.positions))
         worst = max(
-            _distance(packed[places], plain_logits(policy, [*prompt, *reply])[9:])
-            for places, reply in zip(tree.reply_tokens, replies, strict=True)
+            _distance(packed[places], plain_logits(policy, [*prompt, *reply])[len(prompt) :])
+            for places, prompt, reply in zip(
+                tree.reply_tokens, (first, first, second), replies, strict=True
+            )
         )
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise CoveyError(f"{_name(policy)} can't run packed: {error}") from error

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from covey.models.attention import How, branches, visible
 from covey.models.policy import Policy
+from covey.models.tree import shared_stem
 
 _GROW = 16
 
@@ -59,8 +60,10 @@ class Decoder:
             kept[layer] = (key.transpose(1, 2), value.transpose(1, 2))  # [P, K, S, D]
 
         policy = self.policy
-        tree = policy.tree([len(p) for p in prompts], [[] for _ in prompts], keep)
-        flat = torch.tensor([t for p in prompts for t in p], device=policy.device)
+        stem = shared_stem(prompts)
+        tree = policy.tree([len(p) for p in prompts], [[] for _ in prompts], keep, stem)
+        ids = [*prompts[0][:stem], *(t for p in prompts for t in p[stem:])]
+        flat = torch.tensor(ids, device=policy.device)
         hidden = policy.hidden(flat, tree, tree.positions)
         logits = policy.logits(hidden[tree.last_of_prompt])
         self._append(kept, tree.prompt_lengths, cells)

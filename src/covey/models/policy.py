@@ -29,6 +29,7 @@ class Policy:
         self.master = master
         self.version = 0
         self.end_ids = frozenset(end_ids(module, tokenizer))
+        self.tied = tied_names(module)
 
     @property
     def device(self) -> torch.device:
@@ -76,8 +77,16 @@ class Policy:
                 parameter.copy_(self.master[name])
         self.version += 1
 
-    def tree(self, prompts: list[int], replies: list[list[int]], keep: Any = None) -> Tree:
-        return Tree(prompts, replies, self.device, keep)
+    def tree(self, prompts: list[int], replies: list[list[int]], keep: Any = None, stem: int = 0) -> Tree:
+        """A `Tree` on the policy's device."""
+        return Tree(prompts, replies, self.device, keep, stem)
+
+
+def tied_names(module: Any) -> dict[str, str]:
+    """Further names of tied parameters → the name that `Policy.parameters` has them under."""
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(p)] for name, p in every if first[id(p)] != name}
 
 
 def shape_logits(logits: Tensor, config: Any) -> Tensor:

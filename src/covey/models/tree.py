@@ -1,7 +1,8 @@
-"""Prompts and their completions packed into one row of tokens, each prompt once."""
+"""Prompts and their completions packed into one row of tokens, what they share only once."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,12 +11,26 @@ from torch import Tensor
 
 from covey.models.attention import How, branches, causal, visible
 
+_WORTH = 8
+"""A stem shorter than this saves less than its separate attention costs."""
+
+
+def shared_stem(prompts: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all prompts share (a system prompt, a task's fixed words), when it is
+    worth computing them once; every prompt keeps a token of its own."""
+    if len(prompts) < 2:
+        return 0
+    common = len(os.path.commonprefix([list(p) for p in (min(prompts), max(prompts))]))
+    stem = min(common, min(map(len, prompts)) - 1)
+    return stem if stem >= _WORTH else 0
+
 
 class Tree:
-    """A layout: ``prompt 0, its replies, prompt 1, its replies, …`` without padding between.
+    """A layout without padding: the stem, then ``prompt 0, its replies, prompt 1, its replies, …``.
 
-    prompts: the length of each; replies: for each prompt the lengths of its replies (none in a
-    prefill). ``keep(layer, key, value)`` receives the prompts' ``[P, S, K, D]`` in a prefill.
+    prompts: the whole length of each; replies: for each prompt the lengths of its replies (none in
+    a prefill); stem: the leading tokens that all prompts share and that stand once, at the very
+    front. ``keep(layer, key, value)`` receives the prompts' ``[P, S, K, D]``, stem included.
 
     Only attention is padded, to P prompts of S and P × N replies of L; `positions` and
     `reply_tokens` tell the caller where everything is.
@@ -27,22 +42,25 @@ class Tree:
         replies: Sequence[Sequence[int]],
         device: torch.device | str = "cpu",
         keep: Callable[[int, Tensor, Tensor], None] | None = None,
+        stem: int = 0,
     ) -> None:
         self.keep = keep
-        self.p, self.s = len(prompts), max(prompts)
+        self.stem, self.p, self.s = stem, len(prompts), max(prompts)
         self.n = max((len(r) for r in replies), default=0)
         self.l = max((length for r in replies for length in r), default=0)
         self.prompt_lengths = torch.tensor(prompts, device=device)
-        positions, slots, reply_tokens, last = [], [], [], []
-        at, replies_from = 0, self.p * self.s
+        own = self.s - stem  # prompt slots that are not the stem's
+        self._replies_from = stem + self.p * own
+        positions, slots = [torch.arange(stem)], [torch.arange(stem)]
+        reply_tokens, last, at = [], [], stem
         for p, (length, tails) in enumerate(zip(prompts, replies, strict=True)):
-            positions.append(torch.arange(length))
-            slots.append(torch.arange(length) + p * self.s)
-            at += length
+            positions.append(torch.arange(stem, length))
+            slots.append(torch.arange(length - stem) + stem + p * own)
+            at += length - stem
             last.append(at - 1)
             for n, tail in enumerate(tails):
                 positions.append(torch.arange(length, length + tail))
-                slots.append(torch.arange(tail) + replies_from + (p * self.n + n) * self.l)
+                slots.append(torch.arange(tail) + self._replies_from + (p * self.n + n) * self.l)
                 reply_tokens.append(torch.arange(at, at + tail))
                 at += tail
         self.positions = torch.cat(positions).to(device)  # [T] position in its own sequence
@@ -50,25 +68,35 @@ class Tree:
         self.reply_tokens = [r.to(device) for r in reply_tokens]  # per reply: packed indices
         self._slot_of = torch.cat(slots).to(device)  # [T] padded slot of each packed token
         # padding reads token 0; what comes of it is never read back
-        self._token_of = torch.zeros(replies_from + self.p * self.n * self.l, dtype=torch.long, device=device)
+        padded = self._replies_from + self.p * self.n * self.l
+        self._token_of = torch.zeros(padded, dtype=torch.long, device=device)
         self._token_of[self._slot_of] = torch.arange(at, device=device)
         self._masks: dict[int, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         q, k, v = (_Spread.apply(t, self._token_of, self._slot_of) for t in (query, key, value))
-        prompts, cut = (self.p, self.s), self.p * self.s
-        p_q, p_k, p_v = (t[:cut].view(*prompts, *t.shape[1:]) for t in (q, k, v))
+        p_q, p_k, p_v = (self._prompts(t) for t in (q, k, v))
         if self.keep is not None:
             self.keep(layer, p_k, p_v)
-        out = causal(p_q, p_k, p_v, how).flatten(0, 1)
+        out = causal(p_q[:, self.stem :], p_k, p_v, how).flatten(0, 1)
+        if self.stem:
+            first = (t[None, : self.stem] for t in (q, k, v))
+            out = torch.cat([causal(*first, how)[0], out])
         if self.n:
             grid = (self.p, self.n, self.l)
-            r_q, r_k, r_v = (t[cut:].view(*grid, *t.shape[1:]) for t in (q, k, v))
+            r_q, r_k, r_v = (t[self._replies_from :].view(*grid, *t.shape[1:]) for t in (q, k, v))
             own = (r_k.permute(0, 3, 1, 2, 4), r_v.permute(0, 3, 1, 2, 4))
             prompt = (p_k.transpose(1, 2), p_v.transpose(1, 2))
             replies = branches(r_q, prompt, own, self._reply_mask(how.window), how)
             out = torch.cat([out, replies.flatten(0, 2)])
         return _Collect.apply(out, self._slot_of)
+
+    def _prompts(self, slots: Tensor) -> Tensor:
+        """Whole prompts ``[P, S, …]``: the stem before each one's own tokens."""
+        own = slots[self.stem : self._replies_from].view(self.p, self.s - self.stem, *slots.shape[1:])
+        if not self.stem:
+            return own
+        return torch.cat([slots[: self.stem].expand(self.p, *slots[: self.stem].shape), own], 1)
 
     def _reply_mask(self, window: int) -> Tensor:
         """``[P, 1, 1, 1, L, S + L]``: the prompt without its padding, then the reply up to itself."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from covey.algo import Algorithm, advantages, token_weights
 from covey.models import Policy
+from covey.models.tree import Tree, shared_stem
 from covey.types import CoveyError, Episode, Group
 
 
@@ -56,9 +57,11 @@ class MicroBatch:
     def pack(self, policy: Policy) -> Packed:
         """Lay the sequences out for the model, on its device."""
         by_prompt = self._by_prompt()
-        tree = policy.tree([len(p) for p, _ in by_prompt], [[len(r) for r in rs] for _, rs in by_prompt])
-        ids = [t for prompt, replies in by_prompt for part in (prompt, *replies) for t in part]
-        token_ids = torch.tensor(ids, device=policy.device)
+        stem = shared_stem([p for p, _ in by_prompt])
+        lengths = [[len(r) for r in replies] for _, replies in by_prompt]
+        tree = policy.tree([len(p) for p, _ in by_prompt], lengths, stem=stem)
+        own = [t for prompt, replies in by_prompt for part in (prompt[stem:], *replies) for t in part]
+        token_ids = torch.tensor([*by_prompt[0][0][:stem], *own], device=policy.device)
         last = [int(tree.last_of_prompt[i]) for i, (_, rs) in enumerate(by_prompt) for _ in rs]
         predictors, chosen, sequence = [], [], []
         for i, (s, places) in enumerate(zip(self.sequences, tree.reply_tokens, strict=True)):
@@ -76,7 +79,7 @@ class Packed:
     """token_ids ``[T]``; of each chosen token: the packed index of its predictor, its id, and the
     number of its sequence, all ``[tokens]`` in the order of the sequences."""
 
-    tree: object
+    tree: Tree
     token_ids: Tensor
     predictors: Tensor
     chosen: Tensor
