@@ -61,6 +61,18 @@ class Engine(Sampler, Protocol):
 
 
 @runtime_checkable
+class Fingerprinted(Protocol):
+    """Says which weights it has, as a digest of each tensor by its name in the model.
+
+    A learner tells what is to be computed with: its master weights in the dtype of computation. An
+    engine may tell what it does compute with; one that keeps weights in a layout of its own brings
+    them back to the model's first. A tied output head is there under its own name too.
+    """
+
+    def fingerprint(self) -> Mapping[str, str]: ...
+
+
+@runtime_checkable
 class Source(Protocol):
     """A stream of groups. Asynchrony would live here, as a bound on policy lag; 0 is synchronous.
 
@@ -99,6 +111,21 @@ class Evaluate(Protocol):
     """Measures the held-out split after ``step`` steps, or returns None when it isn't due."""
 
     def __call__(self, step: int) -> Evaluation | None: ...
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """Looks for what makes an experiment invalid, and raises when it has found it.
+
+    Each moment comes after what it looks at is recorded: before ``groups`` are learned from, when
+    they have been, and when the engine has loaded ``weights`` after ``step`` completed steps.
+    """
+
+    def sampled(self, step: int, groups: Sequence[Group]) -> None: ...
+
+    def learned(self, step: int, groups: Sequence[Group], update: Update) -> None: ...
+
+    def loaded(self, step: int, weights: Weights) -> None: ...
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""The order of the story, told by five fakes (and a sixth that measures)."""
+"""The order of the story, told by six fakes (and a seventh that measures)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from covey.loop import reinforce
-from covey.protocols import Engine, Evaluate, Keep, Learner, Recorder, Source
-from covey.types import Evaluation, Group, Problem, Request, Update, Weights
+from covey.protocols import Engine, Evaluate, Keep, Learner, Recorder, Source, Watch
+from covey.types import CoveyError, Evaluation, Group, Problem, Request, Update, Weights
 
 Call = tuple[Any, ...]
 
@@ -77,11 +77,32 @@ class FakeRecorder:
 
 
 @dataclass
+class FakeWatch:
+    calls: list[Call]
+    stops_at: tuple[str, int] | None = None
+
+    def sampled(self, step: int, groups: Sequence[Group]) -> None:
+        self.look("watch.sampled", step, tuple(groups))
+
+    def learned(self, step: int, groups: Sequence[Group], update: Update) -> None:
+        self.look("watch.learned", step, tuple(groups), update.metrics["step"])
+
+    def loaded(self, step: int, weights: Weights) -> None:
+        self.look("watch.loaded", step, weights.version)
+
+    def look(self, moment: str, step: int, *seen: Any) -> None:
+        self.calls.append((moment, step, *seen))
+        if (moment, step) == self.stops_at:
+            raise CoveyError(f"found at {moment}")
+
+
+@dataclass
 class Fakes:
     """The parts of one run, all writing into one list of calls; ``due`` are the steps to evaluate after."""
 
     due: tuple[int, ...] = (0, 1, 2)
     fails_at: int | None = None
+    stops_at: tuple[str, int] | None = None
     start: int = 0
     calls: list[Call] = field(default_factory=list)
 
@@ -98,6 +119,7 @@ class Fakes:
             learner=FakeLearner(self.calls, version=self.start, fails_at=self.fails_at),
             engine=FakeEngine(self.calls),
             recorder=FakeRecorder(self.calls),
+            watch=FakeWatch(self.calls, self.stops_at),
             evaluate=self.evaluate,
             keep=self.keep,
             steps=steps,
@@ -106,14 +128,22 @@ class Fakes:
         return self.calls
 
 
+def handed_over(start: int) -> list[Call]:
+    """Before anything is sampled, the engine has the learner's weights."""
+    return [("engine.load", start), ("watch.loaded", start, start)]
+
+
 def one_step(step: int) -> list[Call]:
     """Step ``step`` in full; the version counts optimizer steps, so it is one more after it."""
     return [
         ("source.next", step),
         ("recorder.groups", step, (group(step),)),
+        ("watch.sampled", step, (group(step),)),
         ("learner.update", step, (group(step),)),
         ("engine.load", step + 1),
         ("recorder.update", step, float(step)),
+        ("watch.learned", step, (group(step),), float(step)),
+        ("watch.loaded", step + 1, step + 1),
         ("evaluate", step + 1),
         ("recorder.evaluation", step + 1),
         ("keep", step + 1),
@@ -121,20 +151,20 @@ def one_step(step: int) -> list[Call]:
 
 
 def test_a_run_tells_its_story_in_order() -> None:
-    before = [("evaluate", 0), ("recorder.evaluation", 0)]
+    before = [*handed_over(0), ("evaluate", 0), ("recorder.evaluation", 0)]
     assert Fakes().run(steps=2) == before + one_step(0) + one_step(1)
 
 
 def test_a_resumed_run_goes_on_without_measuring_again() -> None:
-    assert Fakes(start=1).run(steps=2) == one_step(1)
+    assert Fakes(start=1).run(steps=2) == handed_over(1) + one_step(1)
 
 
-def test_a_finished_run_resumed_does_nothing() -> None:
-    assert Fakes(start=2).run(steps=2) == []
+def test_a_finished_run_resumed_samples_and_learns_nothing() -> None:
+    assert Fakes(start=2).run(steps=2) == handed_over(2)
 
 
 def test_no_steps_measure_the_start_and_learn_nothing() -> None:
-    assert Fakes().run(steps=0) == [("evaluate", 0), ("recorder.evaluation", 0)]
+    assert Fakes().run(steps=0) == [*handed_over(0), ("evaluate", 0), ("recorder.evaluation", 0)]
 
 
 def test_an_evaluation_that_is_not_due_is_not_recorded() -> None:
@@ -151,7 +181,26 @@ def test_an_update_that_fails_leaves_its_groups_recorded_and_the_engine_alone() 
     fakes = Fakes(fails_at=1)
     with pytest.raises(FloatingPointError):
         fakes.run(steps=2)
-    assert fakes.calls[-2:] == [("recorder.groups", 1, (group(1),)), ("learner.update", 1, (group(1),))]
+    assert fakes.calls[-3:] == one_step(1)[1:4]
+
+
+@pytest.mark.parametrize(
+    ("moment", "step", "recorded"),
+    [
+        ("watch.loaded", 0, None),
+        ("watch.sampled", 1, ("recorder.groups", 1, (group(1),))),
+        ("watch.learned", 1, ("recorder.update", 1, 1.0)),
+        ("watch.loaded", 2, ("recorder.update", 1, 1.0)),
+    ],
+)
+def test_what_stops_a_run_is_recorded_before_and_nothing_follows(
+    moment: str, step: int, recorded: Call | None
+) -> None:
+    fakes = Fakes(stops_at=(moment, step))
+    with pytest.raises(CoveyError, match=moment):
+        fakes.run(steps=3)
+    assert fakes.calls[-1][:2] == (moment, step)
+    assert recorded is None or recorded in fakes.calls
 
 
 def test_the_fakes_are_what_they_stand_for() -> None:
@@ -160,5 +209,6 @@ def test_the_fakes_are_what_they_stand_for() -> None:
     assert isinstance(FakeLearner([]), Learner)
     assert isinstance(FakeEngine([]), Engine)
     assert isinstance(FakeRecorder([]), Recorder)
+    assert isinstance(FakeWatch([]), Watch)
     assert isinstance(fakes.evaluate, Evaluate)
     assert isinstance(fakes.keep, Keep)
