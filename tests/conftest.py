@@ -11,6 +11,7 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for a hub fails at once, instead of hanging
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # no warning from a test that forks
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small are waited for longer than computed
 
 # No deadline for one example: a busy machine isn't a failing test. Where CI is set, Hypothesis draws the
 # same examples every time, and the profile builds on that one.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from covey.config import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["train"]
+__all__ = ["resume", "train"]
 
 
 def train(
@@ -41,3 +41,22 @@ def train(
     from covey.build.call import train_call
 
     return train_call(recipe, Path(run), model, task, reward, view, sections)
+
+
+def resume(
+    run: str | Path,
+    *,
+    steps: int | None = None,
+    task: Any = None,
+    reward: Any = None,
+    view: str = "auto",
+) -> Result:
+    """Go on with a run that was interrupted or killed, to the very end it would have had.
+
+    steps: train up to so many steps instead; also a finished run. ``task`` and ``reward`` are the
+    objects that `train` was given, if it was given objects. Raises CoveyError for anything the
+    caller can mend.
+    """
+    from covey.build.call import resume_call
+
+    return resume_call(Path(run), steps, task, reward, view)

@@ -56,20 +56,48 @@ class Model(_Section):
         return self
 
 
+def _several(value: Any) -> Any:
+    return [_named(one) for one in (value if isinstance(value, list | tuple) else [value])]
+
+
+def _later(default: Any, **checks: Any) -> Any:
+    """A field that recipes of earlier runs don't have. It is written only where it is not at its default,
+    so that what it leaves as it was keeps its identity: a run's hash chain begins with its recipe."""
+    return Field(default, exclude_if=lambda value: value == default, **checks)
+
+
 class Algorithm(_Section):
+    """A preset, and the choices that take the place of its own; see docs/algorithms.md. ``"none"`` takes
+    the preset's ``kl``, ``selection`` or ``correction`` away."""
+
     preset: str = "modern"
     advantage: Named | None = None
     ratio: Named | None = None
     surrogate: Named | None = None
     kl: Named | None = None
     aggregation: Named | None = None
+    kl_in: Literal["loss", "reward"] | None = _later(None)
+    """Whether the KL is added to the loss, or taken off the reward."""
+    selection: Named | None = _later(None)
+    correction: Annotated[list[Component], BeforeValidator(_several)] | None = _later(None)
+    """One, or several that multiply."""
 
     @property
     def changes(self) -> dict[str, Any]:
         """The preset's choices that this recipe replaces."""
-        names = ("advantage", "ratio", "surrogate", "kl", "aggregation")
-        given = {name: getattr(self, name) for name in names}
-        return {n: {"name": c.name, **c.params} for n, c in given.items() if c is not None}
+        names = ("advantage", "ratio", "surrogate", "kl", "aggregation", "selection")
+        given: dict[str, Any] = {n: _written(c) for n in names if (c := getattr(self, n)) is not None}
+        for name in ("kl", "selection"):
+            if given.get(name) == {"name": "none"}:
+                given[name] = None
+        if self.correction is not None:
+            written = [_written(c) for c in self.correction]
+            given["correction"] = [] if written == [{"name": "none"}] else written
+        return given | ({"kl_in": self.kl_in} if self.kl_in else {})
+
+
+def _written(component: Component) -> dict[str, Any]:
+    return {"name": component.name, **component.params}
 
 
 class Rollout(_Section):
@@ -93,6 +121,11 @@ class Train(_Section):
     """Gradients are scaled down to this norm; 0 is no limit."""
     memory_gb: float = Field(2.0, gt=0)
     """What activations of one micro-batch may take, in GiB; the micro-batch follows from it."""
+    epochs: int = _later(1, ge=1)
+    """How often each rollout is gone through."""
+    mini_batches: int = _later(1, ge=1)
+    """Optimizer steps in one epoch over a rollout, each on whole groups; learning rate and ``steps``
+    go by rollouts."""
 
 
 class Eval(_Section):
@@ -101,6 +134,26 @@ class Eval(_Section):
     """Answers to each held-out problem at ``rollout.temperature``, beside the greedy one."""
     every: int = Field(0, ge=0)
     """Steps between evaluations; 0 is before and after only."""
+
+
+class Checkpoint(_Section):
+    every: int = Field(20, ge=0)
+    """Steps between checkpoints; 0 is only at the end and when the run is interrupted."""
+    keep: int = Field(2, ge=1)
+    """How many to keep, the newest."""
+
+
+def _level(value: Any) -> Any:
+    return {"level": value} if isinstance(value, str) else value
+
+
+class Sentinel(BaseModel):
+    """``"warn"``, or ``{level = "warn", floor = 0.1}``. The further keys are the sentinel's thresholds,
+    checked when it is posted; without a level it has its own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    level: Literal["stop", "warn", "off"] | None = None
 
 
 class Recipe(_Section):
@@ -117,6 +170,9 @@ class Recipe(_Section):
     rollout: Rollout = Rollout()
     train: Train = Train()
     eval: Eval = Eval()
+    checkpoint: Checkpoint = Checkpoint()
+    sentinels: dict[str, Annotated[Sentinel, BeforeValidator(_level)]] = {}
+    """What watches the run, by name, where it is to differ from its defaults; see docs/sentinels."""
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -176,7 +232,7 @@ def _put(values: dict[str, Any], key: list[str], value: Any) -> None:
     for part in key[:-1]:
         inside = at.get(part)
         if isinstance(inside, str):  # `task = "arithmetic"` and `--task.low 1`
-            inside = {"name": inside}
+            inside = {"level" if key[0] == "sentinels" else "name": inside}
         if not isinstance(inside, dict):
             inside = {}
         at[part] = inside

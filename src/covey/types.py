@@ -143,6 +143,11 @@ class Episode:
         return None if any(p is None for p in parts) else tuple(x for p in parts for x in p or ())
 
     @property
+    def chosen_ids(self) -> tuple[int, ...]:
+        """The tokens the policy chose."""
+        return tuple(t for turn in self.turns for t in turn.completion.token_ids)
+
+    @property
     def chosen(self) -> int:
         """How many tokens the policy chose."""
         return sum(len(turn.completion.token_ids) for turn in self.turns)
@@ -194,7 +199,11 @@ class Sample:
 
     ``weight``, ``logp`` and ``sampler_logp`` have one value per chosen token; ``logp`` is the
     learner's at its first pass over the sample. ``group`` counts the step's groups, excluded
-    ones included, so that (step, group, sample) names a recorded episode.
+    ones included, so that (step, group, sample) names a recorded episode. ``token_ids`` are the
+    chosen tokens as the loss saw them; left empty, they are the episode's.
+
+    A learner that looks at the whole rollout before its first optimizer step also keeps what it saw:
+    ``old_logp``, and where its algorithm reads them ``ref_logp`` and ``selected`` (1 or 0 a token).
     """
 
     group: int
@@ -203,6 +212,10 @@ class Sample:
     weight: tuple[float, ...]
     logp: tuple[float, ...]
     sampler_logp: tuple[float, ...]
+    token_ids: tuple[int, ...] = ()
+    old_logp: tuple[float, ...] = ()
+    ref_logp: tuple[float, ...] = ()
+    selected: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ def record(run: RunWriter, steps: range) -> None:
         run.groups(step, [group(version=step)])
         run.timing(step, {"generate": 0.5})
         run.update(step, update(step / 8))
+        run.link(step, {"weights": f"w{step}", "optimizer": f"o{step}"})
         run.evaluation(Evaluation(step + 1, (), ()))
 
 
@@ -64,7 +65,15 @@ def new_run(path: Path, steps: int) -> Path:
 
 def contents(path: Path) -> dict[str, bytes]:
     """The bytes of all that a run's result consists of: not the clock's part, nor the attempts'."""
-    names = ("metrics.jsonl", "timings.jsonl", "manifest.json", "rollouts/*", "evals/*", "summary.json")
+    names = (
+        "metrics.jsonl",
+        "timings.jsonl",
+        "chain.jsonl",
+        "manifest.json",
+        "rollouts/*",
+        "evals/*",
+        "summary.json",
+    )
     return {str(p.relative_to(path)): p.read_bytes() for name in names for p in path.glob(name)}
 
 
@@ -81,7 +90,7 @@ def test_equal_runs_have_equal_bytes(tmp_path: Path) -> None:
     first, second = new_run(tmp_path / "a", 2), new_run(tmp_path / "b", 2)
 
     assert contents(first) == contents(second)
-    assert len(contents(first)) == 8  # metrics, timings, manifest, 2 rollouts, 3 evaluations
+    assert len(contents(first)) == 9  # metrics, timings, chain, manifest, 2 rollouts, 3 evaluations
 
 
 def test_the_writer_is_a_recorder(tmp_path: Path) -> None:
@@ -166,6 +175,7 @@ def test_going_on_drops_only_what_lies_beyond(tmp_path: Path) -> None:
     assert reader.steps() == [0, 1]
     assert [row["step"] for row in reader.metrics()] == [0, 1]
     assert [row["step"] for row in reader.timings()] == [0, 1]
+    assert [row["step"] for row in reader.chain()] == [0, 1]
     assert [evaluation.step for evaluation in reader.evaluations()] == [1, 2]  # 2: after two steps
     assert [event["kind"] for event in reader.events()] == ["note"]
     assert reader.summary() is None

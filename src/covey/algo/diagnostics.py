@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from covey.algo.batch import PerToken, TokenBatch
 from covey.algo.ratio import bounded_exp
@@ -24,10 +26,11 @@ def observe(batch: TokenBatch, log_ratio: PerToken) -> dict[str, PerToken]:
     return seen
 
 
-def summary(micro_batches: Sequence[Mapping[str, PerToken]]) -> dict[str, float]:
+def summary(micro_batches: Sequence[Mapping[str, Float[Tensor, " _"]]]) -> dict[str, float]:
     """The metrics of a step from its micro-batches' (`TokenLoss.metrics`), every token alike.
 
-    The same whatever the split: per-token values are laid end to end before anything is reduced.
+    The same whatever the split: per-token values, of any number a micro-batch, are laid end to end
+    before anything is reduced.
     """
     names = micro_batches[0] if micro_batches else {}
     whole = {name: torch.cat([m[name] for m in micro_batches]).double() for name in names}

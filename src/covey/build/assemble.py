@@ -13,16 +13,17 @@ import torch
 
 import covey.types
 from covey.algo import Algorithm, preset
+from covey.build import watch
 from covey.build.components import build_reward, build_task
 from covey.config import Recipe
 from covey.engines import ENGINES
 from covey.evals.evaluate import Evaluator
 from covey.models import Policy, load_policy
 from covey.models.loading import locate
-from covey.protocols import Engine, Reward, Task
+from covey.protocols import Engine, Reward, Sampler, Task
 from covey.records import code_version, environment, hash_file, hash_tree
 from covey.rollout import Order, SynchronousSource
-from covey.train import Optimizer, PolicyLearner, Schedule, footprint
+from covey.train import Optimizer, PolicyLearner, Schedule, footprint, unsupported
 from covey.types import CoveyError, Problem, Sampling
 
 GIB = 1 << 30
@@ -46,6 +47,9 @@ def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None =
     ``task`` and ``reward`` stand in for the recipe's when they were given as objects.
     """
     algorithm = algorithm_of(recipe)
+    if (reason := unlearned(recipe, algorithm)) is not None:
+        raise CoveyError(f"[algorithm] {reason}")
+    watch.chosen(recipe)
     if recipe.rollout.engine.name not in ENGINES:
         raise CoveyError(f"[rollout] unknown engine {recipe.rollout.engine.name!r}; there are: {', '.join(ENGINES)}")
     if recipe.model.name is not None:
@@ -64,6 +68,25 @@ def algorithm_of(recipe: Recipe) -> Algorithm:
         return preset(recipe.algorithm.preset).replace(**recipe.algorithm.changes)
     except (ValueError, TypeError) as error:
         raise CoveyError(f"[algorithm] {error}") from error
+
+
+GIVEN = {
+    "nll": "answers that are given (supervised fine-tuning)",
+    "luffy": "a teacher's traces beside the policy's own",
+    "reverse_kl": "a teacher, and the reference here is the model itself",
+}
+"""Surrogates of other kinds of training, and what they learn from."""
+
+
+def unlearned(recipe: Recipe, algorithm: Algorithm) -> str | None:
+    """Why a run can't learn by an algorithm, or None when it can."""
+    if recipe.algorithm.kl_in is not None and algorithm.kl is None:
+        return "kl_in says where the KL goes, but there is none: choose a kl too"
+    name = algorithm.surrogate.name
+    if isinstance(name, str) and name in GIVEN:
+        which = f"preset {recipe.algorithm.preset!r}: " if recipe.algorithm.surrogate is None else ""
+        return f"{which}surrogate {name!r} needs {GIVEN[name]}; a run samples answers and learns from rewards"
+    return unsupported(algorithm)
 
 
 def chosen(heldout: Sequence[Problem], count: int) -> tuple[Problem, ...]:
@@ -97,7 +120,7 @@ def learner_of(parts: Parts, policy: Policy) -> PolicyLearner:
         betas=train.betas,
         max_grad_norm=train.max_grad_norm,
     )
-    reference = policy_of(recipe) if parts.algorithm.needs_reference else None
+    reference = reference_of(recipe) if parts.algorithm.needs_reference else None
     return PolicyLearner(
         policy,
         parts.algorithm,
@@ -106,7 +129,18 @@ def learner_of(parts: Parts, policy: Policy) -> PolicyLearner:
         max_length=recipe.rollout.max_new_tokens,
         temperature=recipe.rollout.temperature,
         reference=reference,
+        epochs=train.epochs,
+        parts=train.mini_batches,
+        seed=recipe.seed,
     )
+
+
+def reference_of(recipe: Recipe) -> Policy:
+    """The model that training starts from, frozen, in the dtype it computes in and no other."""
+    reference = policy_of(recipe)
+    reference.module.requires_grad_(False)
+    reference.master = {}  # nothing moves it
+    return reference
 
 
 def micro_batch_tokens(parts: Parts, policy: Policy) -> int:
@@ -159,7 +193,7 @@ def source_of(parts: Parts, policy: Policy, engine: Engine, reward: Reward) -> S
     )
 
 
-def evaluator_of(parts: Parts, policy: Policy, engine: Engine) -> Evaluator | None:
+def evaluator_of(parts: Parts, policy: Policy, engine: Sampler) -> Evaluator | None:
     """None when the task holds nothing out."""
     recipe = parts.recipe
     if not parts.heldout:
@@ -195,6 +229,7 @@ def manifest_of(parts: Parts, policy: Policy) -> dict[str, Any]:
             "train": {"problems": len(parts.train), "sha256": problems_hash(parts.train)},
             "heldout": {"problems": len(parts.heldout), "sha256": problems_hash(parts.heldout)},
         },
+        "sentinels": watch.described(recipe),
         "code": code_version(Path(covey.types.__file__).parent),
         "environment": environment(threads=torch.get_num_threads(), gpu=gpu),
     }

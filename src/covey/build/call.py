@@ -1,4 +1,4 @@
-"""`covey.train` from Python: recipe values and live objects, side by side."""
+"""`covey.train` and `covey.resume` from Python: recipe values and live objects, side by side."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from covey.build.resume import resume
 from covey.build.run import Result, train
 from covey.config import Recipe, parse, read
 from covey.rewards.functions import from_function
@@ -32,11 +33,21 @@ def train_call(
             values[key] = given
         elif given is not None:
             values[key] = {"name": _label(given)}
-            live[key] = from_function(given) if inspect.isroutine(given) else given
+            live[key] = _part(given)
     for key, value in sections.items():
         old = values.get(key)
         values[key] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return train(parse(values, where="covey.train"), run, view=make_view(view), **live)
+
+
+def resume_call(run: Path, steps: int | None, task: Any, reward: Any, view: str) -> Result:
+    """See `covey.resume`."""
+    live = {key: _part(given) for key, given in (("task", task), ("reward", reward)) if given is not None}
+    return resume(run, steps=steps, view=make_view(view), **live)
+
+
+def _part(given: Any) -> Any:
+    return from_function(given) if inspect.isroutine(given) else given
 
 
 def _label(thing: Any) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from covey.evals.evaluate import summary
 from covey.protocols import Engine, Learner, Recorder, Reward
-from covey.records import RunWriter
+from covey.records import RunReader, RunWriter
 from covey.types import Completion, Episode, Evaluation, Group, Request, Score, Update, Weights
 from covey.view.progress import Progress, StepReport
 
@@ -92,11 +92,26 @@ class TimedLearner:
 class Observer(Recorder):
     """Writes the record and shows it, in the same breath."""
 
-    def __init__(self, writer: RunWriter, view: Progress, clock: Clock, steps: int) -> None:
+    def __init__(
+        self, writer: RunWriter, view: Progress, clock: Clock, steps: int, completed: Callable[[int], None]
+    ) -> None:
         self.writer, self.view, self.clock, self.steps = writer, view, clock, steps
+        self.completed = completed
         self.train_seconds = 0.0
         self.evaluations: list[Evaluation] = []
         self._groups: Sequence[Group] = ()
+
+    @property
+    def measured(self) -> set[int]:
+        """The numbers of steps after which the held-out split was measured."""
+        return {evaluation.step for evaluation in self.evaluations}
+
+    def recall(self, reader: RunReader) -> None:
+        """Take over what earlier attempts recorded, and show its evaluations."""
+        self.train_seconds = sum(sum(row.values()) - row["step"] for row in reader.timings())
+        self.evaluations = reader.evaluations()
+        for evaluation in self.evaluations:
+            self.view.evaluation(evaluation.step, summary(evaluation))
 
     def groups(self, step: int, groups: Sequence[Group]) -> None:
         self._groups = groups
@@ -106,6 +121,8 @@ class Observer(Recorder):
     def update(self, step: int, update: Update) -> None:
         with self.clock("record"):
             self.writer.update(step, update)
+        with self.clock("hash"):
+            self.completed(step)
         seconds = {k: v for k, v in self.clock.take().items() if k != "evaluate"}
         self.train_seconds += sum(seconds.values())
         self.writer.timing(step, seconds)

@@ -47,9 +47,15 @@ def plan(recipe: Recipe) -> dict[str, Any]:
             "weights_gradients_optimizer": _gb(cost.weights),
             "activations_budget": recipe.train.memory_gb,
             "activations_per_1000_tokens": _gb(1000 * cost.per_token),
+            "reference_model": _gb(_reference(policy)) if parts.algorithm.needs_reference else None,
         },
         "prompts": [_prompt(policy, parts.train[i].messages) for i in range(min(2, len(parts.train)))],
     }
+
+
+def _reference(policy: Policy) -> int:
+    """Bytes of a second, frozen copy in the dtype it computes in."""
+    return policy.dtype.itemsize * sum(m.numel() for m in policy.master.values())
 
 
 def _prompt(policy: Policy, messages: Any) -> dict[str, Any]:

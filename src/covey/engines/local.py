@@ -12,6 +12,7 @@ from torch import Tensor
 
 from covey.engines.sampling import draw, uniforms
 from covey.models import Decoder, Policy
+from covey.models.weights import computed_with
 from covey.types import Completion, CoveyError, Request, StopReason, Weights
 
 
@@ -36,6 +37,10 @@ class LocalEngine:
                 f"the engine holds version {self.policy.version} of its weights and was handed version "
                 f"{weights.version} of {'the same' if weights.policy is self.policy else 'another'} policy"
             )
+
+    def fingerprint(self) -> dict[str, str]:
+        """What it computes with: every parameter of its module as it is, see `Fingerprinted`."""
+        return computed_with(self.policy)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         """Answer every request, each yielded as it ends.
@@ -136,16 +141,14 @@ class _Schedule:
     def _open(self, room: int) -> list[_Running]:
         """Prefill as many closed groups as the free slots can begin."""
         opened: list[_Group] = []
-        while self.closed and room > 0:
+        while self.closed and sum(len(g.waiting) for g in opened) < room:
             opened.append(self.closed.popleft())
-            room -= len(opened[-1].waiting)
         if not self.running and not self.partly:
             self.decoder = Decoder(self.policy)  # nothing left to keep
         first = self.decoder.grid[0]
         width = min(max(len(g.waiting) for g in opened), self.slots)
         logits = self.decoder.admit([g.prompt_ids for g in opened], width)
         fresh: list[_Running] = []
-        room = self.slots - len(self.running)
         for i, group in enumerate(opened):
             group.row, group.logits = first + i, logits[i]
             fresh += self._start(group, list(range(width)), room - len(fresh))

@@ -41,7 +41,6 @@ class How:
 
 
 @runtime_checkable
-@runtime_checkable
 class Layout(Protocol):
     """Where each packed token sits, and what it may attend to."""
 

@@ -24,6 +24,32 @@ class ChatFormat:
         if not self.templated:
             text = "\n".join(str(m["content"]) for m in messages)
             return tuple(self.tokenizer(text, add_special_tokens=True)["input_ids"])
+        return self._rendered(messages)
+
+    def marks(self) -> dict[int, str]:
+        """The special tokens that the template, and nothing else, puts into every prompt: id → text.
+
+        Empty without a template, and where it refuses a plain question.
+        """
+        if not self.tokenizer.chat_template:
+            return {}
+        try:
+            prompts = [set(self._rendered([{"role": "user", "content": text}])) for text in ("a", "b")]
+        except CoveyError:
+            return {}
+        special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
+        plain = set(self.tokenizer("a", add_special_tokens=True)["input_ids"])
+        return {token: self.raw([token]) for token in sorted((special & set.intersection(*prompts)) - plain)}
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What the ids say, without special tokens."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def raw(self, ids: Sequence[int]) -> str:
+        """What the ids say, special tokens written out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    def _rendered(self, messages: Sequence[Message]) -> tuple[int, ...]:
         try:
             ids = self.tokenizer.apply_chat_template(
                 [dict(m) for m in messages], add_generation_prompt=True, tokenize=True, return_dict=True
@@ -35,11 +61,3 @@ class ChatFormat:
                 "Check the prompt's roles against the template (some allow no system message)."
             ) from error
         return tuple(ids)
-
-    def text(self, ids: Sequence[int]) -> str:
-        """What the ids say, without special tokens."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
-
-    def raw(self, ids: Sequence[int]) -> str:
-        """What the ids say, special tokens written out."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False)

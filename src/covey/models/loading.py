@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -68,7 +70,7 @@ def sketch(name: str | Mapping[str, Any], dtype: str = "auto", device: str = "au
 
 def save_policy(policy: Policy, folder: Path) -> None:
     """Write the fp32 weights, config, tokenizer and chat template as a Hugging Face folder,
-    readable by `transformers` alone."""
+    readable by `transformers` alone. Raises OSError when the disk is full or read-only."""
     parameters = {name for name, _ in policy.module.named_parameters(remove_duplicate=False)}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.master.items()}
     state |= {name: t.detach().cpu() for name, t in policy.module.state_dict().items() if name not in parameters}
@@ -79,6 +81,8 @@ def save_policy(policy: Policy, folder: Path) -> None:
         with _quiet():
             policy.module.save_pretrained(folder, state_dict=state)
             policy.tokenizer.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     finally:
         config.dtype = was
 
@@ -163,11 +167,11 @@ def _prepare(module: Any) -> None:
 def _explained(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # a model's files are anyone's, and whatever reads them raises as it likes
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        hub = ". A hub id needs a network connection or a filled cache; otherwise give a local folder"
         raise CoveyError(
-            f"can't load the model {name!r}: {first}. A hub id needs a network connection or a filled "
-            "cache; otherwise give a local folder"
+            f"can't load the model {name!r}: {first}{'' if Path(name).expanduser().exists() else hub}"
         ) from error
 
 
@@ -175,6 +179,9 @@ def _explained(name: str) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Progress bars and advice of `transformers` would tear the live view; its errors still raise."""
     was = transformers_logging.get_verbosity()
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -184,6 +191,7 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(was)
+        hub.setLevel(level)
         if bars:
             transformers_logging.enable_progress_bar()
         if before is None:

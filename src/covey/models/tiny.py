@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
 
 from covey.types import CoveyError
 
@@ -34,25 +36,44 @@ def make(description: Mapping[str, Any]) -> tuple[Any, PreTrainedTokenizerFast]:
     """(model, tokenizer) with random weights drawn from ``seed``; see `DEFAULTS` for the keys.
 
     ``family`` is any causal language model type `transformers` knows (llama, qwen2, qwen3,
-    mistral, gemma, gpt2, …). Raises CoveyError for an unknown key or family.
+    mistral, gemma, gpt2, …). Raises CoveyError for an unknown key or family, and for sizes that the
+    family doesn't allow.
     """
-    unknown = sorted(set(description) - set(DEFAULTS))
-    if unknown:
-        raise CoveyError(f"[model.config] has no key {unknown[0]!r}; it knows: {', '.join(DEFAULTS)}")
-    wanted = DEFAULTS | dict(description)
+    wanted = _checked(description)
     tokenizer = characters()
     try:
         config = AutoConfig.for_model(wanted["family"], **_names(wanted, tokenizer))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(wanted["seed"])
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except (AttributeError, TypeError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise CoveyError(
-            f"[model.config] can't make a small {wanted['family']!r} model: {first}. Take llama, qwen2, "
-            "qwen3, mistral, gemma, gpt2 or another causal language model that transformers knows"
-        ) from error
+    except Exception as error:  # each family checks its sizes in a way of its own
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CoveyError(f"[model.config] can't make a small {wanted['family']!r} model: {reason}") from error
     return model, tokenizer
+
+
+def _checked(description: Mapping[str, Any]) -> dict[str, Any]:
+    for key in description:
+        if key not in DEFAULTS:
+            hint = _hint(key, DEFAULTS, f"it knows: {', '.join(DEFAULTS)}")
+            raise CoveyError(f"[model.config] has no key {key!r}; {hint}")
+    wanted = DEFAULTS | dict(description)
+    for key, value in wanted.items():
+        if type(value) is not type(DEFAULTS[key]) or (type(value) is int and value < (key != "seed")):
+            what = {int: "a whole number above 0", bool: "true or false", str: "a name"}[type(DEFAULTS[key])]
+            raise CoveyError(f"[model.config] {key} must be {what}, not {value!r}")
+    family = wanted["family"]
+    if family not in FAMILIES:
+        raise CoveyError(
+            f"[model.config] transformers has no causal language model of family {family!r}; "
+            + _hint(family, FAMILIES, "take llama, qwen2, qwen3, mistral, gemma, gpt2 or the like")
+        )
+    return wanted
+
+
+def _hint(name: str, known: Iterable[str], otherwise: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else otherwise
 
 
 def characters() -> PreTrainedTokenizerFast:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from covey.records.atomic import disk_errors, sync_folder, write_atomic
+from covey.records.atomic import disk_errors, sync_folder
 from covey.records.files import document, read_document
 from covey.records.layout import Layout
 from covey.records.migrations import Row
-from covey.types import CoveyError
 
 COMPLETE = "COMPLETE"
 STATE = "state.json"
@@ -49,21 +49,23 @@ class Checkpoints:
         with disk_errors(final):
             try:
                 _remove(temporary)
-                _remove(final)  # one without its COMPLETE, or the step would not be done again
+                _remove(final)  # what an earlier try left
                 os.mkdir(temporary)
-                sums = [f"{_write(temporary / name, data)}  {name}\n" for name, data in files.items()]
+                sums = "".join(f"{_write(temporary / name, data)}  {name}\n" for name, data in files.items())
                 sync_folder(temporary)
                 os.rename(temporary, final)
                 sync_folder(final.parent)
-                write_atomic(final / COMPLETE, "".join(sums).encode())
-            except (OSError, CoveyError):
+                _write(final / f".{COMPLETE}.tmp", [memoryview(sums.encode())])
+                os.replace(final / f".{COMPLETE}.tmp", final / COMPLETE)
+                sync_folder(final)
+            except OSError:
                 for folder in (temporary, final):
                     with suppress(OSError):
                         _remove(folder)
                 raise
 
     def newest(self) -> tuple[int, list[str]]:
-        """The newest checkpoint whose checksums hold, 0 when there is none; and why newer ones don't count."""
+        """The newest checkpoint whose checksums hold, or 0; and why newer ones are passed over."""
         passed_over: list[str] = []
         for step in reversed(self.layout.checkpoints()):
             fault = _fault(self.layout.checkpoint(step))
@@ -97,11 +99,12 @@ def _write(path: Path, pieces: Iterable[memoryview]) -> str:
     digest = hashlib.sha256()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        for piece in pieces:
-            digest.update(piece)
-            while piece:
-                piece = piece[os.write(file, piece) :]
-        os.fsync(file)
+        with ThreadPoolExecutor(1) as beside:  # hashing takes as long as the disk does
+            for piece in pieces:
+                beside.submit(digest.update, piece)
+                while piece:
+                    piece = piece[os.write(file, piece) :]
+            os.fsync(file)
     finally:
         os.close(file)
     return digest.hexdigest()
@@ -121,7 +124,7 @@ def _fault(folder: Path) -> str | None:
     if not (folder / COMPLETE).exists():
         return "it was cut short"
     try:
-        lines = (folder / COMPLETE).read_bytes().decode("ascii", errors="replace").splitlines()
+        *lines, _ = (folder / COMPLETE).read_bytes().decode("ascii", errors="replace").split("\n")
         listed = {name: given for given, _, name in (line.partition("  ") for line in lines)}
         there = {path.name for path in folder.iterdir()} - {COMPLETE}
         if there != listed.keys() or STATE not in there:

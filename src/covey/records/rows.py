@@ -5,7 +5,9 @@ row and an ``episode`` row per sample, written before the update; then a ``sampl
 episode, written after it. What most episodes share is written once:
 
 - A turn without ``context_ids`` continues the ``prompt_ids`` of its problem row.
-- A sample without ``sampler_logp`` was trained with the sampler's log-probs of its episode.
+- A sample without ``sampler_logp`` was trained with the sampler's log-probs of its episode, and one
+  without ``token_ids`` on its episode's chosen tokens.
+- One without ``old_logp``, ``ref_logp`` or ``selected`` was trained without looking at the rollout first.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from covey.types import (
     StopReason,
     Turn,
 )
+
+LOOKED = ("old_logp", "ref_logp", "selected")
+"""Columns of a sample that only some algorithms have."""
 
 
 def group_rows(step: int, index: int, group: Group) -> Iterator[Row]:
@@ -84,6 +89,8 @@ def sample_row(step: int, sample: Sample, groups: Sequence[Group]) -> Row:
     columns = {"weight": sample.weight, "logp": sample.logp}
     if sample.sampler_logp != _episode_logp(groups, sample.group, sample.sample):
         columns["sampler_logp"] = sample.sampler_logp
+    columns |= {name: values for name in LOOKED if (values := getattr(sample, name))}
+    other = sample.token_ids and sample.token_ids != _episode_tokens(groups, sample.group, sample.sample)
     return {
         "kind": "sample",
         "step": step,
@@ -91,6 +98,7 @@ def sample_row(step: int, sample: Sample, groups: Sequence[Group]) -> Row:
         "sample": sample.sample,
         "advantage": sample.advantage,
         **float32_columns(columns),
+        **({"token_ids": sample.token_ids} if other else {}),
     }
 
 
@@ -108,6 +116,8 @@ def sample_from_row(row: Row, groups: Sequence[Group]) -> Sample:
         weight=column(row, "weight"),
         logp=column(row, "logp"),
         sampler_logp=sampler_logp,
+        token_ids=tuple(row.get("token_ids", ())),
+        **{name: column(row, name) for name in LOOKED if name in row},
     )
 
 
@@ -185,6 +195,11 @@ def _score(row: Row) -> Score:
 def _episode_logp(groups: Sequence[Group], group: int, sample: int) -> tuple[float, ...] | None:
     episodes = groups[group].episodes if 0 <= group < len(groups) else ()
     return next((e.sampler_logp for e in episodes if e.sample == sample), None)
+
+
+def _episode_tokens(groups: Sequence[Group], group: int, sample: int) -> tuple[int, ...] | None:
+    episodes = groups[group].episodes if 0 <= group < len(groups) else ()
+    return next((e.chosen_ids for e in episodes if e.sample == sample), None)
 
 
 def as_json(value: Any) -> Any:

@@ -10,11 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from covey.records.atomic import disk_errors, sync_folder
-from covey.records.chain import link, origin
+from covey.records.chain import link, metrics_part, origin, rollout_parts
 from covey.records.files import Appender, read_document, read_lines, write_document, write_lines
 from covey.records.layout import Layout
 from covey.records.lock import RunLock
-from covey.records.manifest import hash_file
 from covey.records.migrations import Row
 from covey.records.rows import evaluation_rows, group_rows, sample_row
 from covey.types import CoveyError, Evaluation, Group, Update
@@ -39,6 +38,7 @@ class RunWriter:
         self._events = Appender(layout.events, "events")
         self._chain = Appender(layout.chain, "chain")
         self._groups: tuple[int, Sequence[Group]] = (-1, ())
+        self._metrics_row: Row = {}
         self.attempt = 1 + max(layout.attempts(), default=0)
         self._attempt: Row = {"started": _now(), "resumed_from": resumed_from, "recipe": recipe}
         self._attempt |= {"ended": None, "exit": None}
@@ -114,18 +114,19 @@ class RunWriter:
             rollout.sync()
         finally:
             rollout.close()
-        self._metrics.append({"step": step, "trained": update.trained, **update.metrics})
+        self._metrics_row = {"step": step, "trained": update.trained, **update.metrics}
+        self._metrics.append(self._metrics_row)
         self._metrics.sync()
 
     def link(self, step: int, parts: Mapping[str, str]) -> None:
-        """Record the chain's link of a step whose update is recorded; on the disk when this returns.
+        """Record the chain's link of the step just recorded; on the disk when this returns.
 
         ``parts`` are the hashes of ``weights`` and ``optimizer`` after the step. ``head`` is the
         hash of the last link.
         """
         with disk_errors(self.layout.chain):
-            rollouts = hash_file(self.layout.rollout(step))
-        row = link(step, self.head, {**parts, "rollouts": rollouts})
+            sampled = rollout_parts(self.layout.rollout(step))
+        row = link(step, self.head, {**parts, **sampled, "metrics": metrics_part(self._metrics_row)})
         self._chain.append(row)
         self._chain.sync()
         self.head = row["hash"]

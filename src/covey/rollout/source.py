@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from covey.protocols import Chat, Reward, Sampler
 from covey.rollout.filters import exclusion
 from covey.rollout.order import Order
-from covey.types import CoveyError, DrawKey, Episode, Group, Problem, Request, Sampling, Score, Turn
+from covey.types import (
+    CoveyError,
+    DrawKey,
+    Episode,
+    Group,
+    Problem,
+    Request,
+    Sampling,
+    Score,
+    StopReason,
+    Turn,
+)
 
 
 class SynchronousSource:
@@ -43,23 +55,27 @@ class SynchronousSource:
     def next(self, step: int) -> Sequence[Group]:
         """The step's groups in the order drawn, excluded ones among them."""
         groups: list[Group] = []
+        seen: Counter[str] = Counter()
         missing = self.problems_per_step
         for _ in range(1 + self.refills):
             drawn = [self.problems[i] for i in self.order.take(missing)]
-            fresh = self.sample(step, drawn, first=len(groups))
+            fresh = self.sample(step, drawn, seen)
             groups += fresh
             missing -= sum(g.excluded is None for g in fresh)
             if not missing:
                 break
         return groups
 
-    def sample(self, step: int, problems: Sequence[Problem], first: int = 0) -> list[Group]:
-        """One group for each problem, scored. ``first`` is the number of the first group in the step:
-        a problem drawn twice in a step gets other draws."""
+    def sample(self, step: int, problems: Sequence[Problem], seen: Counter[str]) -> list[Group]:
+        """One group for each problem, scored. ``seen`` counts how often the step has drawn each problem
+        id so far, and is counted on: the second time, a problem gets draws of its own."""
         requests, prompts = [], [self.prompt(p) for p in problems]
-        for place, (problem, prompt) in enumerate(zip(problems, prompts, strict=True)):
+        for problem, prompt in zip(problems, prompts, strict=True):
+            again = seen[problem.id]
+            purpose = f"train/{again}" if again else "train"
+            seen[problem.id] += 1
             for sample in range(self.group_size):
-                key = DrawKey(self.seed, step, problem.id, sample, purpose=f"train/{first + place}")
+                key = DrawKey(self.seed, step, problem.id, sample, purpose=purpose)
                 requests.append(Request(prompt, self.sampling, key))
         waiting: dict[int, dict[int, Episode]] = {}
         done: dict[int, Group] = {}
@@ -73,13 +89,18 @@ class SynchronousSource:
         return [done[place] for place in range(len(problems))]
 
     def score(self, problem: Problem, episodes: tuple[Episode, ...]) -> Group:
-        """Score a whole group and say whether it can be trained on."""
-        scores: tuple[Score, ...] = tuple(self.reward(episodes))
-        if len(scores) != len(episodes):
+        """Score a whole group and say whether it can be trained on; what the engine failed to finish
+        is not scored."""
+        finished = [e for e in episodes if e.stop is not StopReason.ERROR]
+        graded = tuple(self.reward(finished)) if finished else ()
+        if len(graded) != len(finished):
             raise CoveyError(
-                f"the reward returned {len(scores)} scores for {len(episodes)} completions of problem "
+                f"the reward returned {len(graded)} scores for {len(finished)} completions of problem "
                 f"{problem.id!r}; it must return one for each, in order (None for one it can't score)"
             )
+        by_sample = {e.sample: score for e, score in zip(finished, graded, strict=True)}
+        failed = Score(None, error="the engine failed")
+        scores = tuple(by_sample.get(e.sample, failed) for e in episodes)
         return Group(problem, episodes, scores, exclusion(scores))
 
     def prompt(self, problem: Problem) -> tuple[int, ...]:

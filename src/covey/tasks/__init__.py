@@ -5,6 +5,7 @@ from __future__ import annotations
 TASKS: dict[str, str] = {
     "arithmetic": "covey.tasks.arithmetic:Arithmetic",
     "dataset": "covey.tasks.dataset:Dataset",
+    "humaneval": "covey.tasks.humaneval:HumanEval",
     "jsonl": "covey.tasks.jsonl:Jsonl",
 }
 """Name → ``module:class``. The class takes the task's parameters; it is imported when it is used."""

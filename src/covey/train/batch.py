@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,14 +17,15 @@ from torch import Tensor
 from covey.algo import Algorithm, advantages, token_weights
 from covey.models import Policy
 from covey.models.tree import Tree, shared_stem
-from covey.types import CoveyError, Episode, Group
+from covey.types import CoveyError, Episode, Group, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """One episode on its way through the update. ``reply`` is all that follows the shared prompt:
     chosen tokens, and in a conversation the environment's between them; ``chosen`` marks the
-    former. ``weight`` is each chosen token's share of the step's loss."""
+    former. ``weight`` is each chosen token's share of its optimizer step's loss. The last three are
+    what a look before the update found (`covey.train.look`), where there was one."""
 
     group: int
     sample: int
@@ -32,6 +35,9 @@ class Trained:
     sampler_logp: tuple[float, ...]
     advantage: float
     weight: float
+    old_logp: tuple[float, ...] = ()
+    ref_logp: tuple[float, ...] = ()
+    selected: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +92,20 @@ class Packed:
     sequence: Tensor
 
 
-def prepare(algorithm: Algorithm, groups: Sequence[Group], max_length: int) -> list[Trained]:
-    """The step's trained episodes with their advantages and weights, in order.
+def prepare(
+    algorithm: Algorithm,
+    groups: Sequence[Group],
+    max_length: int,
+    *,
+    parts: int = 1,
+    penalty: Sequence[float] | None = None,
+) -> list[Trained]:
+    """The rollout's trained episodes with their advantages and weights, in order.
 
-    Excluded groups and unscored episodes are left out of baselines and weights alike. Raises
-    CoveyError for an episode whose engine reported no log-probs.
+    Advantages are taken over the whole rollout, weights within each of its `mini_batches`, of which
+    there are to be ``parts``. ``penalty`` (one per trained episode) comes off the rewards. Excluded
+    groups and unscored episodes are left out of baselines and weights alike. Raises CoveyError for
+    an episode whose engine reported no log-probs.
     """
     picked = [
         (index, episode, score.value)
@@ -104,12 +119,38 @@ def prepare(algorithm: Algorithm, groups: Sequence[Group], max_length: int) -> l
     number = torch.tensor([index for index, _, _ in picked])
     lengths = torch.tensor([episode.chosen for _, episode, _ in picked])
     rewards = torch.tensor([value for _, _, value in picked], dtype=torch.float64)
+    if penalty is not None:
+        rewards = rewards - torch.tensor(penalty, dtype=torch.float64)
     gains = advantages(algorithm, rewards, number, lengths).tolist()
-    weights = token_weights(algorithm, lengths, number, max_length=max_length).tolist()
+    weights = [
+        weight
+        for part in _parts([index for index, _, _ in picked], parts)
+        for weight in token_weights(algorithm, lengths[part], number[part], max_length=max_length).tolist()
+    ]
     return [
         _trained(index, episode, gain, weight)
         for (index, episode, _), gain, weight in zip(picked, gains, weights, strict=True)
     ]
+
+
+Grouped = TypeVar("Grouped", Trained, Sample)
+"""What knows the group it is of."""
+
+
+def mini_batches(sequences: Sequence[Grouped], parts: int) -> list[list[Grouped]]:
+    """The sequences of each optimizer step on a rollout: whole groups in their order, as evenly as they
+    divide, the larger ones first; fewer than ``parts`` when there are fewer groups."""
+    return [list(sequences[part]) for part in _parts([s.group for s in sequences], parts)]
+
+
+def _parts(groups: Sequence[int], parts: int) -> list[slice]:
+    """Where to cut sequences with these group numbers; a group's are neighbours."""
+    starts = [i for i, group in enumerate(groups) if not i or groups[i - 1] != group]
+    parts = min(parts, len(starts))
+    each, more = divmod(len(starts), parts) if parts else (0, 0)
+    first = [part * each + min(part, more) for part in range(parts)]
+    cuts = [*(starts[at] for at in first), len(groups)]
+    return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 def split(sequences: Sequence[Trained], budget: int) -> Iterator[MicroBatch]:

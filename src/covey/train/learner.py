@@ -1,16 +1,19 @@
-"""One optimizer step from a step's groups. RL, SFT and distillation differ in their `Algorithm`."""
+"""From a rollout's groups to optimizer steps. RL, SFT and distillation differ in their `Algorithm`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from covey.algo import Algorithm, TokenBatch, diagnostics, token_loss
 from covey.models import Policy, chosen_logprobs
-from covey.train.batch import MicroBatch, Trained, prepare, split
+from covey.models.weights import to_compute_with
+from covey.train.batch import MicroBatch, Packed, Trained, mini_batches, prepare, split
+from covey.train.look import columns, penalties, prices, select
 from covey.train.optimizer import Optimizer
 from covey.types import Group, Sample, Update, Weights
 
@@ -21,6 +24,12 @@ class PolicyLearner:
     budget: packed tokens per micro-batch (see `memory`). max_length: the longest completion
     that sampling allows, in tokens. temperature: the sampler's, so that both sides speak of one
     distribution (0 is taken as 1). reference: the frozen policy, where the algorithm needs one.
+
+    epochs, parts: each rollout is gone through so many times, in so many mini-batches of whole groups
+    (see `mini_batches`), each of which is one optimizer step with token weights of its own. seed: of
+    the draws of an algorithm that selects tokens at random.
+
+    Raises ValueError for an algorithm that it can't do justice to.
     """
 
     def __init__(
@@ -33,64 +42,155 @@ class PolicyLearner:
         max_length: int,
         temperature: float = 1.0,
         reference: Policy | None = None,
+        epochs: int = 1,
+        parts: int = 1,
+        seed: int = 0,
     ) -> None:
         self.policy, self.algorithm, self.optimizer = policy, algorithm, optimizer
         self.budget, self.max_length = budget, max_length
         self.temperature = temperature or 1.0
         self.reference = reference
+        self.epochs, self.parts, self.seed = epochs, parts, seed
         if algorithm.needs_reference and reference is None:
             raise ValueError("the algorithm compares with a reference policy, but none was given")
+        if (reason := unsupported(algorithm)) is not None:
+            raise ValueError(reason)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the policy moves while it learns from one rollout."""
+        return self.epochs * self.parts > 1
+
+    @property
+    def looks(self) -> bool:
+        """Whether something must be known of the whole rollout before the first optimizer step."""
+        return bool(columns(self.algorithm, moves=self.moves))
 
     def weights(self) -> Weights:
         return Weights(self.policy.version, self.policy)
 
+    def fingerprint(self) -> dict[str, str]:
+        """What is to be computed with: the master weights in the dtype of computation."""
+        return to_compute_with(self.policy)
+
     def update(self, step: int, groups: Sequence[Group]) -> Update:
-        """Take one optimizer step; without any trainable episode the weights stay as they are."""
-        sequences = prepare(self.algorithm, groups, self.max_length)
+        """Take the optimizer steps of one rollout; without any trainable episode the weights stay as
+        they are. Figures are of the whole rollout: of every token, and means over the optimizer steps."""
+        sequences = self.ready(step, groups)
         if not sequences:
             return Update(False, counts(groups, sequences))
+        parts = mini_batches(sequences, self.parts)
+        taken = [self._take(step, part) for _ in range(self.epochs) for part in parts]
+        passes = [p for one in taken for p in one.passes]
+        metrics = counts(groups, sequences) | _joined(passes, len(taken))
+        metrics["grad_norm"] = sum(one.norm for one in taken) / len(taken)
+        rates = [one.rate for one in taken if one.rate is not None]
+        if rates:
+            metrics["learning_rate"] = rates[0]
+        if self.moves:
+            metrics |= {"optimizer_steps": float(len(rates))} | _first(taken[0].passes)
+        once = [p for one in taken[: len(parts)] for p in one.passes]
+        return Update(bool(rates), metrics, tuple(s for p in once for s in p.samples))
+
+    def ready(self, step: int, groups: Sequence[Group]) -> list[Trained]:
+        """The rollout's trained episodes with all that the loss will read of them."""
+        sequences = prepare(self.algorithm, groups, self.max_length, parts=self.parts)
+        if not sequences or not self.looks:
+            return sequences
+        sequences, entropy = self._look(sequences)
+        if prices(self.algorithm):
+            penalty = penalties(self.algorithm, sequences)
+            priced = prepare(self.algorithm, groups, self.max_length, parts=self.parts, penalty=penalty)
+            gains = [p.advantage for p in priced]
+            sequences = [replace(s, advantage=gain) for s, gain in zip(sequences, gains, strict=True)]
+        return self._marked(step, sequences, entropy)
+
+    def looked(self, step: int, sequences: Sequence[Trained]) -> Sequence[Trained]:
+        """Some sequences as `ready` would have them, were they all; advantages stay."""
+        return self._marked(step, *self._look(sequences)) if self.looks else sequences
+
+    def _take(self, step: int, sequences: Sequence[Trained]) -> Taken:
+        """One optimizer step, unless its loss or gradient isn't finite."""
         passes = [self.backward(part) for part in split(sequences, self.budget)]
-        metrics = counts(groups, sequences) | _joined(passes)
         norm = self.optimizer.norm()
-        metrics["grad_norm"] = norm
-        trained = math.isfinite(norm) and math.isfinite(metrics["loss"])
-        if trained:
-            metrics["learning_rate"] = self.optimizer.step(step, norm)
-        else:
-            self.optimizer.clear()
-        return Update(trained, metrics, tuple(s for p in passes for s in p.samples))
+        if math.isfinite(norm) and math.isfinite(sum(p.loss for p in passes)):
+            return Taken(passes, norm, self.optimizer.step(step, norm))
+        self.optimizer.clear()
+        return Taken(passes, norm, None)
+
+    @torch.no_grad()
+    def _look(self, sequences: Sequence[Trained]) -> tuple[list[Trained], list[Tensor]]:
+        """The sequences with their ``old_logp`` and ``ref_logp``, and the entropy at each token; in the
+        same micro-batches as they will be learned from."""
+        seen: list[Trained] = []
+        entropies: list[Tensor] = []
+        for mini in mini_batches(sequences, self.parts):
+            for part in split(mini, self.budget):
+                logp, entropy, _ = self._forward(self.policy, part)
+                reference = self._reference_logp(part)
+                lengths = [sum(s.chosen) for s in part.sequences]
+                entropies += entropy.split(lengths)
+                old = _tuples(logp, lengths)
+                ref = [()] * len(lengths) if reference is None else _tuples(reference, lengths)
+                seen += [
+                    replace(s, old_logp=o, ref_logp=r)
+                    for s, o, r in zip(part.sequences, old, ref, strict=True)
+                ]
+        return seen, entropies
+
+    def _marked(self, step: int, sequences: Sequence[Trained], entropy: Sequence[Tensor]) -> list[Trained]:
+        """With the tokens marked that the algorithm selects, in each mini-batch among its own."""
+        marked: list[Trained] = []
+        for part in mini_batches(sequences, self.parts):
+            of_part = entropy[len(marked) : len(marked) + len(part)]
+            marked += select(self.algorithm, part, of_part, seed=self.seed, step=step)
+        return marked
 
     def backward(self, part: MicroBatch) -> Pass:
         """Add one micro-batch's gradient to what is gathered."""
-        packed = part.pack(self.policy)
-        hidden = self.policy.hidden(packed.token_ids, packed.tree, packed.tree.positions)
-        logp, entropy = chosen_logprobs(
-            self.policy, hidden[packed.predictors], packed.chosen, self.temperature
-        )
+        logp, entropy, packed = self._forward(self.policy, part)
         sampler = torch.tensor([x for s in part.sequences for x in s.sampler_logp], device=logp.device)
         advantage = torch.tensor([s.advantage for s in part.sequences], device=logp.device)
         weight = torch.tensor([s.weight for s in part.sequences], device=logp.device)[packed.sequence]
         batch = TokenBatch(
             logp=logp,
-            old_logp=None,  # one optimizer step per rollout: the update starts at logp itself
+            # with one optimizer step per rollout, the update starts at logp itself
+            old_logp=_tokens(part, "old_logp", logp.device) if self.moves else None,
             sampler_logp=sampler,
-            ref_logp=self._reference_logp(part),
+            ref_logp=_tokens(part, "ref_logp", logp.device) if self.looks else self._reference_logp(part),
             advantage=advantage[packed.sequence],
             sequence=packed.sequence,
+            selected=_tokens(part, "selected", logp.device),
         )
         result = token_loss(self.algorithm, batch)
         loss = (result.loss * weight).sum()
         loss.backward()
         observed = {**result.metrics, "entropy": entropy.detach()}
-        return Pass(loss.item(), observed, _samples(part, weight, logp.detach()))
+        return Pass(loss.item(), observed, _samples(part, packed.chosen, weight, logp.detach()))
 
     @torch.no_grad()
     def _reference_logp(self, part: MicroBatch) -> Tensor | None:
         if not self.algorithm.needs_reference or self.reference is None:
             return None
-        packed = part.pack(self.reference)
-        hidden = self.reference.hidden(packed.token_ids, packed.tree, packed.tree.positions)
-        return chosen_logprobs(self.reference, hidden[packed.predictors], packed.chosen, self.temperature)[0]
+        return self._forward(self.reference, part)[0]
+
+    def _forward(self, policy: Policy, part: MicroBatch) -> tuple[Tensor, Tensor, Packed]:
+        """(log-prob, entropy) of every chosen token, and where each stands."""
+        packed = part.pack(policy)
+        hidden = policy.hidden(packed.token_ids, packed.tree, packed.tree.positions)
+        logp, entropy = chosen_logprobs(policy, hidden[packed.predictors], packed.chosen, self.temperature)
+        return logp, entropy, packed
+
+
+def unsupported(algorithm: Algorithm) -> str | None:
+    """Why the learner can't do an algorithm justice, or None when it can."""
+    if algorithm.aggregation.name == "local_token_mean":
+        return (
+            "aggregation 'local_token_mean' makes the gradient depend on how a step is split into "
+            "micro-batches, which here follows from train.memory_gb; use 'token_mean', the same mean "
+            "taken over the whole step"
+        )
+    return None
 
 
 class Pass:
@@ -100,13 +200,28 @@ class Pass:
         self.loss, self.observed, self.samples = loss, observed, samples
 
 
-def _joined(passes: Sequence[Pass]) -> dict[str, float]:
-    """Metrics over the whole step: the same however it was split."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One optimizer step: its passes, the gradient's norm, and the rate, or None when it was dropped."""
+
+    passes: Sequence[Pass]
+    norm: float
+    rate: float | None
+
+
+def _joined(passes: Sequence[Pass], steps: int) -> dict[str, float]:
+    """Metrics over the whole rollout: the same however its optimizer steps were split."""
     return {
-        "loss": sum(p.loss for p in passes),
+        "loss": sum(p.loss for p in passes) / steps,
         "micro_batches": float(len(passes)),
         **diagnostics.summary([p.observed for p in passes]),
     }
+
+
+def _first(passes: Sequence[Pass]) -> dict[str, float]:
+    """Ratios and clipping of the first optimizer step, where the policy hasn't moved yet."""
+    figures = diagnostics.summary([p.observed for p in passes])
+    return {f"first_{k}": v for k, v in figures.items() if k.startswith(("ratio_", "clip_"))}
 
 
 def counts(groups: Sequence[Group], sequences: Sequence[Trained]) -> dict[str, float]:
@@ -131,7 +246,7 @@ def counts(groups: Sequence[Group], sequences: Sequence[Trained]) -> dict[str, f
     return metrics
 
 
-def _samples(part: MicroBatch, weight: Tensor, logp: Tensor) -> tuple[Sample, ...]:
+def _samples(part: MicroBatch, chosen: Tensor, weight: Tensor, logp: Tensor) -> tuple[Sample, ...]:
     """The record of each sequence, its chosen tokens cut out of the packed ones."""
     samples, at = [], 0
     for s in part.sequences:
@@ -139,8 +254,19 @@ def _samples(part: MicroBatch, weight: Tensor, logp: Tensor) -> tuple[Sample, ..
         samples.append(
             Sample(
                 s.group, s.sample, s.advantage, tuple(weight[at:end].tolist()),
-                tuple(logp[at:end].tolist()), s.sampler_logp,
+                tuple(logp[at:end].tolist()), s.sampler_logp, tuple(chosen[at:end].tolist()),
+                s.old_logp, s.ref_logp, s.selected,
             )
         )  # fmt: skip
         at = end
     return tuple(samples)
+
+
+def _tokens(part: MicroBatch, name: str, device: torch.device) -> Tensor | None:
+    """One of the columns that a look found, for every chosen token; None when it found none."""
+    values = [x for s in part.sequences for x in getattr(s, name)]
+    return torch.tensor(values, device=device) if values else None
+
+
+def _tuples(values: Tensor, lengths: Sequence[int]) -> list[tuple[float, ...]]:
+    return [tuple(x.tolist()) for x in values.split(lengths)]

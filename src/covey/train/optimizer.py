@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -78,6 +79,23 @@ class Optimizer:
         self.clear()
         self.policy.refresh()
         return rate
+
+    def state(self) -> dict[str, Tensor]:
+        """Adam's two moments and step count of each parameter, as ``parameter.key``; no copies. Empty
+        before the first step. All else follows from the recipe and the step's number."""
+        return {
+            f"{name}.{key}": value
+            for name, master in self.policy.master.items()
+            for key, value in self.adam.state.get(master, {}).items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave, copied."""
+        self.adam.state.clear()
+        for full, value in state.items():
+            name, _, key = full.rpartition(".")
+            master = self.policy.master[name]
+            self.adam.state[master][key] = value.to(master.device, copy=True)
 
     def clear(self) -> None:
         """Forget the gathered gradients."""

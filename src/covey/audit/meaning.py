@@ -1,0 +1,117 @@
+"""What a recorded recipe means here: its task, reward, algorithm and tokenizer, as far as they can be had."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from covey.algo import Algorithm
+from covey.audit.recorded import Record
+from covey.build import assemble
+from covey.build.components import build_reward, build_task
+from covey.config import Component, Recipe
+from covey.models import Policy
+from covey.models.loading import locate, sketch
+from covey.protocols import Reward, Task
+from covey.types import CoveyError, Problem
+
+Part = TypeVar("Part")
+
+
+class Meaning:
+    """The parts of one recipe. One that can't be had is None, and ``missing`` says why, by name.
+
+    A record may name code of its author's own as task or reward. It is run only when ``own_code``
+    says so: a stranger's record must be safe to verify.
+    """
+
+    def __init__(self, recipe: Recipe, record: Record, *, own_code: bool = False) -> None:
+        self.recipe = recipe
+        self.missing: dict[str, str] = {}
+        try:
+            self.algorithm: Algorithm = assemble.algorithm_of(recipe)
+        except CoveyError as error:
+            raise CoveyError(f"{record.layout.manifest}: {error}") from error
+        self.task: Task | None = self._part("task", lambda: _own(recipe.task, own_code, build_task))
+        self.reward: Reward | None = self._part("reward", lambda: _own(recipe.reward, own_code, build_reward))
+        self.words: Policy | None = self._part("tokenizer", lambda: _words(recipe, record))
+        self.end_ids = _end_ids(self.words, record.folder / "model")
+        self.train: Sequence[Problem] = self.task.problems("train") if self.task else ()
+        heldout = self.task.problems("heldout") if self.task else ()
+        self.heldout = assemble.chosen(heldout, recipe.eval.problems)
+
+    @property
+    def parts(self) -> assemble.Parts | None:
+        """All of them as `assemble` hands them around, if they are all here."""
+        if self.task is None or self.reward is None:
+            return None
+        return assemble.Parts(self.recipe, self.algorithm, self.task, self.reward, self.train, self.heldout)
+
+    def _part(self, name: str, make: Callable[[], Part]) -> Part | None:
+        try:
+            return make()
+        except CoveyError as error:
+            self.missing[name] = f"{name}: {error}"
+            return None
+
+
+class Meanings:
+    """The recipe that each step went by, and what it means: it changes when a resumed run changes it."""
+
+    def __init__(self, record: Record, *, own_code: bool = False) -> None:
+        self.record = record
+        self._made = [(start, Meaning(recipe, record, own_code=own_code)) for start, recipe in record.recipes]
+
+    def at(self, step: int) -> Meaning:
+        """What the recipe of a step means."""
+        return next(meaning for start, meaning in reversed(self._made) if start <= step)
+
+    @property
+    def first(self) -> Meaning:
+        """What the manifest's recipe means."""
+        return self._made[0][1]
+
+    def without(self, *names: str) -> str | None:
+        """Why something that needs these parts can't be checked, or None when it can."""
+        missing = (meaning.missing.get(name) for name in names for _, meaning in self._made)
+        return next((reason for reason in missing if reason), None)
+
+
+def there(part: Part | None) -> Part:
+    """A part that `Meanings.without` has said is there."""
+    assert part is not None
+    return part
+
+
+def _own(component: Component, allowed: bool, build: Callable[[Component], Part]) -> Part:
+    if ":" in component.name and not allowed:
+        raise CoveyError(f"{component.name!r} is the author's own code; --own-code runs it")
+    return build(component)
+
+
+def _words(recipe: Recipe, record: Record) -> Policy:
+    """The model's shape, tokenizer and chat template, without weights: from the folder the run saved, or
+    from where the recipe found them, unless that takes a download."""
+    folder, model = record.folder / "model", recipe.model
+    dtype = record.manifest.get("model", {}).get("dtype")
+    name: str | dict[str, Any] = str(folder) if folder.is_dir() else model.name or model.config or {}
+    if isinstance(name, str) and not Path(locate(name)[0]).exists():
+        raise CoveyError(f"{folder} isn't there, and {name!r} would have to be downloaded")
+    try:
+        return sketch(name, dtype if dtype in ("float32", "bfloat16") else "float32", "cpu")
+    except CoveyError:
+        raise
+    # transformers checks a config in its own ways: whatever it raises, this record has no such model
+    except Exception as error:
+        raise CoveyError(f"the model can't be made: {type(error).__name__}: {error}") from error
+
+
+def _end_ids(words: Policy | None, folder: Path) -> frozenset[int]:
+    """What ends a reply; a saved model's generation config may add to what its tokenizer says."""
+    if words is None:
+        return frozenset()
+    path = folder / "generation_config.json"
+    more = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    return words.end_ids | frozenset([more] if isinstance(more, int) else more or ())
