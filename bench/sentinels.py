@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch is imported
@@ -59,7 +60,7 @@ def main() -> None:
     print(json.dumps(line))
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def _spread(values: Sequence[float]) -> dict[str, float]:
     """Median and range."""
     low, high = min(values), max(values)
     return {"median": round(statistics.median(values), 5), "low": round(low, 5), "high": round(high, 5)}

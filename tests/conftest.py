@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("covey")
 
 # Before any room is imported: every call into these rooms checks its annotations, shapes included.
 # tests/architecture/test_shapes.py shows that it bites.
-jaxtyping.install_import_hook(["covey.algo", "covey.models", "covey.train"], "beartype.beartype")
+jaxtyping.install_import_hook(["covey.algo", "covey.models", "covey.learn"], "beartype.beartype")
 
 
 def _missing(marker: str) -> str | None:

@@ -37,13 +37,13 @@ def test_every_package_a_room_imports_is_a_declared_dependency() -> None:
     assert {package for room in WALLS.rooms.values() for package in room.lazy} <= core | extras
 
 
-# A small house to break: train may use algo and torch, and datasets inside a function.
+# A small house to break: learn may use algo and torch, and datasets inside a function.
 HOUSE = Walls(
     limits=Limits(file_lines=20, function_lines=4, protocol_methods=3),
     rooms={
         "types": Room(),
         "algo": Room(third=["torch"]),
-        "train": Room(may=["types", "algo"], third=["torch"], lazy=["datasets"]),
+        "learn": Room(may=["types", "algo"], third=["torch"], lazy=["datasets"]),
         "view": Room(may=["types"]),
         "covey": Room(may=["types"]),
     },
@@ -55,14 +55,14 @@ Plant = Callable[[str], list[str]]
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Plant:
-    """Writes the text as train/batch.py into a house that stands, and returns what the check says."""
+    """Writes the text as learn/batch.py into a house that stands, and returns what the check says."""
 
     def build(text: str) -> list[str]:
         package = tmp_path / "covey"
-        for name in ("__init__.py", "types.py", "algo/loss.py", "train/batch.py"):
+        for name in ("__init__.py", "types.py", "algo/loss.py", "learn/batch.py"):
             (package / name).parent.mkdir(parents=True, exist_ok=True)
             (package / name).write_text("import json\n")
-        (package / "train" / "batch.py").write_text(text)
+        (package / "learn" / "batch.py").write_text(text)
         return breaches(package, HOUSE)
 
     return build
@@ -71,7 +71,7 @@ def plant(tmp_path: Path) -> Plant:
 @pytest.mark.parametrize(
     "text",
     [
-        "import os, torch\nfrom covey.types import Problem\nfrom covey.train.optimizer import step\n",
+        "import os, torch\nfrom covey.types import Problem\nfrom covey.learn.optimizer import step\n",
         "import covey.algo.loss\nfrom covey import types\n",
         "def load():\n    import datasets\n    return datasets\n",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from datasets import Dataset\n",
@@ -85,33 +85,33 @@ def test_what_the_walls_allow_passes(plant: Plant, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "breach"),
     [
-        ("import json\nimport covey.view.page\n", "2: train may not import view (as covey.view.page)"),
-        ("from covey.view import page\n", "1: train may not import view (as covey.view)"),
-        ("from covey import view\n", "1: train may not import view (as covey.view)"),
-        ("def f():\n    from covey.view import page\n", "2: train may not import view (as covey.view)"),
-        ("if TYPE_CHECKING:\n    import covey.view\n", "2: train may not import view (as covey.view)"),
+        ("import json\nimport covey.view.page\n", "2: learn may not import view (as covey.view.page)"),
+        ("from covey.view import page\n", "1: learn may not import view (as covey.view)"),
+        ("from covey import view\n", "1: learn may not import view (as covey.view)"),
+        ("def f():\n    from covey.view import page\n", "2: learn may not import view (as covey.view)"),
+        ("if TYPE_CHECKING:\n    import covey.view\n", "2: learn may not import view (as covey.view)"),
         (
             "import importlib\nimportlib.import_module('covey.view')\n",
-            "2: train may not import view (as covey.view)",
+            "2: learn may not import view (as covey.view)",
         ),
-        ("import covey\n", "1: train may not import covey (as covey)"),
-        ("from covey import __version__\n", "1: train may not import covey (as covey.__version__)"),
+        ("import covey\n", "1: learn may not import covey (as covey)"),
+        ("from covey import __version__\n", "1: learn may not import covey (as covey.__version__)"),
         ("from . import optimizer\n", "1: relative imports are refused: write from covey.… import …"),
         ("from ..algo import loss\n", "1: relative imports are refused: write from covey.… import …"),
-        ("import rich.live\n", "1: train may not import rich"),
-        ("def f():\n    import rich\n", "2: train may not import rich"),
-        ("import datasets\n", "1: train may import datasets only inside a function"),
+        ("import rich.live\n", "1: learn may not import rich"),
+        ("def f():\n    import rich\n", "2: learn may not import rich"),
+        ("import datasets\n", "1: learn may import datasets only inside a function"),
         (
             "try:\n    import datasets\nexcept ImportError:\n    datasets = None\n",
-            "2: train may import datasets only inside",
+            "2: learn may import datasets only inside",
         ),
         (
             "class A:\n    from datasets import Dataset\n",
-            "2: train may import datasets only inside a function",
+            "2: learn may import datasets only inside a function",
         ),
         (
             "if TYPE_CHECKING:\n    pass\nelse:\n    import datasets\n",
-            "4: train may import datasets only inside a function",
+            "4: learn may import datasets only inside a function",
         ),
         ("x = 1\n" * 21, "21: the file has 21 lines, of 20"),
         ("async def f():\n" + "    x = 1\n" * 4, "1: f has 5 lines, of 4"),
@@ -124,7 +124,7 @@ def test_what_the_walls_allow_passes(plant: Plant, text: str) -> None:
 )
 def test_a_planted_breach_is_found(plant: Plant, text: str, breach: str) -> None:
     [found] = plant(text)
-    assert found.startswith(f"train/batch.py:{breach}")
+    assert found.startswith(f"learn/batch.py:{breach}")
 
 
 def test_rooms_and_table_must_agree(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_rooms_and_table_must_agree(tmp_path: Path) -> None:
 
 
 def test_a_circle_of_walls_is_found(tmp_path: Path) -> None:
-    rooms = {"algo": Room(may=["train"]), "train": Room(may=["types", "algo"]), "types": Room()}
+    rooms = {"algo": Room(may=["learn"]), "learn": Room(may=["types", "algo"]), "types": Room()}
     [found] = breaches(tmp_path, Walls(HOUSE.limits, rooms, planned=list(rooms)))
     assert found.startswith("the walls run in a circle: ")
-    assert set(found.removeprefix("the walls run in a circle: ").split(" → ")) == {"algo", "train"}
+    assert set(found.removeprefix("the walls run in a circle: ").split(" → ")) == {"algo", "learn"}
 
 
 def test_a_misspelt_key_in_the_walls_is_refused(tmp_path: Path) -> None:

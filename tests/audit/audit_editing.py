@@ -99,6 +99,15 @@ def field(run: Path, file: str, name: str, **where: Any) -> Field:
     raise AssertionError(f"{file} has no row with {where}")
 
 
+def left_out(run: Path) -> tuple[int, int]:
+    """(step, group) of a recorded group that wasn't trained on: what it says, nothing else repeats."""
+    for path in sorted((run / "rollouts").iterdir()):
+        for text in path.read_text().splitlines():
+            if (row := json.loads(text)).get("excluded"):
+                return row["step"], row["group"]
+    raise AssertionError("every group was trained on: take another seed")
+
+
 def forge(run: Path) -> None:
     """Write all hashes anew, as one would who had edited the record and knew of them."""
     manifest = json.loads((run / "manifest.json").read_text())

@@ -33,7 +33,7 @@ def tiny(**changes: Any) -> dict[str, Any]:
         },
         "task": {"name": "arithmetic", "low": 0, "high": 3, "heldout": 0.3, "prompt": "{a}{op}{b}="},
         "reward": {"name": f"{REWARD}:digits"},
-        "rollout": {"problems_per_step": 3, "group_size": 3, "max_new_tokens": 4, "refills": 1},
+        "rollout": {"problems_per_step": 3, "group_size": 3, "max_new_tokens": 3, "refills": 1},
         "train": {"learning_rate": 1e-2, "warmup_steps": 1},
         "eval": {"problems": 2, "samples": 2, "every": 2},
         "checkpoint": {"every": 1, "keep": 3},

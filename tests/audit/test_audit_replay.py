@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from audit_editing import edit, field, forge, other
+from audit_editing import edit, field, forge, left_out, other
 from covey.audit.findings import Report
 from covey.audit.replay import replay
 from covey.audit.verify import verify
@@ -56,16 +55,16 @@ def test_the_first_step_that_differs_ends_it_and_its_part_is_named(copy: Path, p
 
 def test_what_only_the_model_could_have_said_is_found_although_verify_cant(copy: Path) -> None:
     """A log-prob of a group that wasn't trained on, with all hashes written anew."""
-    rows = [json.loads(text) for text in (copy / "rollouts" / "000000.jsonl").read_text().splitlines()]
-    left_out = next(row["group"] for row in rows if row.get("excluded"))
-    one = field(copy, "rollouts/000000.jsonl", "turns.0.sampler_logp.2", group=left_out, sample=1)
+    step, group = left_out(copy)
+    name = "turns.0.sampler_logp.0"
+    one = field(copy, f"rollouts/{step:06d}.jsonl", name, group=group, sample=1)
     edit(copy, one, lambda logp: logp - 0.5)
     forge(copy)
     for folder in ("checkpoints", "model"):
         shutil.rmtree(copy / folder)
     assert verify(copy, own_code=True).ok
-    report = replay(copy, steps=1, own_code=True)
-    assert f"step 0, group {left_out}, sample 1, line" in lines(report)["step 0"]
+    report = replay(copy, steps=3, own_code=True)
+    assert f"step {step}, group {group}, sample 1, line" in lines(report)[f"step {step}"]
 
 
 def test_elsewhere_figures_are_compared_and_it_is_said(copy: Path) -> None:

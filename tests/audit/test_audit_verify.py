@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from audit_editing import Field, edit, field, fields, forge, other
+from audit_editing import Field, edit, field, fields, forge, left_out, other
 from covey.audit.findings import Check, Report
 from covey.audit.verify import verify
 from covey.build.resume import resume
@@ -72,7 +72,6 @@ TRAINED = {"kind": "sample"}
         ("prompts", STEP, "prompt_ids.3", at(0), more, "step 1, group 0, sample 0: prompt ids"),
         ("problems", STEP, "answer", at(0), other, "step 1, group 0: answer"),
         ("problems", STEP, "columns.a", at(0), more, "step 1, group 0: columns"),
-        ("draws", STEP, "sample", at(0, 1), more, "step 1, group 0: samples"),
         ("record", STEP, "problem_id", at(0, 1), other, "step 1, group 0, sample 1, line"),
         ("advantages", STEP, "advantage", TRAINED, lambda v: v + 1e-9, "step 1, group"),
         ("token weights", STEP, "weight.1", TRAINED, lambda v: v * 1.001, "token 1: weight"),
@@ -122,6 +121,13 @@ def test_a_changed_field_fails_its_own_check_at_its_place(
     found = failed(verify(copy, own_code=True))
     assert check in found, found.keys()
     assert any(place in str(difference) for difference in found[check].differences), found[check].detail
+
+
+def test_a_sample_numbered_twice_has_no_draw_of_its_own(copy: Path) -> None:
+    step, group = left_out(copy)
+    edit(copy, field(copy, f"rollouts/{step:06d}.jsonl", "sample", group=group, sample=1), more)
+    found = failed(verify(copy, own_code=True))["draws"].detail
+    assert found == f"step {step}, group {group}: samples is [0, 2, 2], recomputed [0, 1, 2]"
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
+import os
 import random
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,11 +19,12 @@ from typing import Any
 import pytest
 
 import covey
+from covey.build import run as build_run
 from covey.build import train
 from covey.build.resume import resume
 from covey.config import Recipe
-from covey.records import RunReader
-from small_run import small
+from covey.records import RunReader, atomic, checkpoints, files
+from small_run import Killed, contents, small
 
 FORKS = multiprocessing.get_context("forkserver")
 
@@ -100,3 +104,51 @@ def test_killed_at_fifty_instants(tmp_path: Path) -> None:
         if len(ends) == 50:
             break
     assert ends == [last] * 50
+
+
+class Dies:
+    """Stands for the module `os` in the rooms that write: from call number ``at`` on, nothing more
+    reaches the disk."""
+
+    def __init__(self, at: float) -> None:
+        self.at, self.calls = at, 0
+
+    def __getattr__(self, name: str) -> Any:
+        real: Callable[..., Any] = getattr(os, name)
+        if name not in ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+            return real
+
+        def call(*arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls > self.at:
+                raise Killed
+            return real(*arguments)
+
+        return call
+
+
+def until(at: float, run: Path) -> int:
+    """A run of two steps up to its disk call number ``at``; how many it has made."""
+    disk = Dies(at)
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        for module in (atomic, checkpoints, files, build_run):
+            patch.setattr(module, "os", disk)
+        train(small(steps=2), run)
+    return disk.calls
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_at_every_disk_call(tmp_path: Path) -> None:
+    calls = until(math.inf, tmp_path / "whole")
+    whole = contents(tmp_path / "whole")
+    assert calls > 100
+    for at in range(calls):
+        run = tmp_path / str(at)
+        until(at, run)
+        if not (run / "manifest.json").exists():
+            train(small(steps=2), run)
+        elif not (run / "summary.json").exists():
+            resume(run)
+        assert contents(run) == whole, f"killed at call {at} of {calls}"
+        shutil.rmtree(run)

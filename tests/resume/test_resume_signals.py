@@ -23,7 +23,7 @@ from covey.evals.evaluate import Evaluator
 from covey.models import Decoder
 from covey.records import Checkpoints, RunReader, RunWriter
 from covey.rewards.functions import FunctionReward
-from covey.train import Optimizer, PolicyLearner
+from covey.learn import Optimizer, PolicyLearner
 from small_run import Signals, contents, small
 
 PLACES: dict[str, tuple[type, str, int, int]] = {

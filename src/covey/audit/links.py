@@ -16,7 +16,7 @@ from covey.records.chain import PARTS, link, metrics_part, origin, rollout_parts
 from covey.records.checkpoints import COMPLETE, STATE
 from covey.records.files import read_document, read_lines
 from covey.records.migrations import Row
-from covey.train.checkpoint import FILES
+from covey.learn.checkpoint import FILES
 from covey.types import CoveyError
 
 

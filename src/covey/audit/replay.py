@@ -20,7 +20,7 @@ from covey.protocols import Source, Watch
 from covey.records import Checkpoints, RunReader, RunWriter, hash_file
 from covey.records.files import read_lines
 from covey.records.migrations import Row
-from covey.train import PolicyLearner, checkpoint
+from covey.learn import PolicyLearner, checkpoint
 from covey.types import CoveyError, Group, Update, Weights
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}

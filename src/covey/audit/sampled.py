@@ -124,9 +124,13 @@ def scores(check: Check, record: Record, meanings: Meanings) -> None:
     """The graders, run again on the recorded texts, say the same."""
     for place, group, meaning in _groups(record, meanings):
         check.count += len(group.episodes)
-        graded = there(meaning.reward)(group.episodes)
-        check.same(place, "number of scores", len(group.scores), len(graded))
-        for episode, recorded, computed in zip(group.episodes, group.scores, graded, strict=False):
+        finished = [episode for episode in group.episodes if episode.stop is not StopReason.ERROR]
+        graded = there(meaning.reward)(finished) if finished else ()
+        check.same(place, "number of scores", len(group.scores), len(group.episodes))
+        check.same(place, "number of scores graded again", len(finished), len(graded))
+        again = {episode.sample: score for episode, score in zip(finished, graded, strict=False)}
+        for episode, recorded in zip(group.episodes, group.scores, strict=False):
+            computed = again.get(episode.sample, Score(None, error="the engine failed"))
             compare_scores(check, {**place, "sample": episode.sample}, recorded, computed)
 
 

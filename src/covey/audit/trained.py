@@ -17,10 +17,10 @@ from covey.audit.meaning import Meaning, Meanings
 from covey.audit.recorded import Record, Step
 from covey.build import assemble
 from covey.records.rows import LOOKED
-from covey.train import Schedule
-from covey.train.batch import Trained, mini_batches, prepare, split
-from covey.train.learner import counts
-from covey.train.look import columns, penalties, prices
+from covey.learn import Schedule
+from covey.learn.batch import Trained, mini_batches, prepare, split
+from covey.learn.learner import counts
+from covey.learn.look import columns, penalties, prices
 from covey.types import CoveyError, Sample
 
 EXACT = 1e-12

@@ -23,7 +23,7 @@ from covey.models.loading import locate
 from covey.protocols import Engine, Reward, Sampler, Task
 from covey.records import code_version, environment, hash_file, hash_tree
 from covey.rollout import Order, SynchronousSource
-from covey.train import Optimizer, PolicyLearner, Schedule, footprint, unsupported
+from covey.learn import Optimizer, PolicyLearner, Schedule, footprint, unsupported
 from covey.types import CoveyError, Problem, Sampling
 
 GIB = 1 << 30

@@ -9,7 +9,7 @@ from typing import Any
 from covey.config import Checkpoint
 from covey.protocols import Keep, Source
 from covey.records import Checkpoints, RunWriter
-from covey.train import PolicyLearner, checkpoint
+from covey.learn import PolicyLearner, checkpoint
 
 
 @dataclass(frozen=True, slots=True)

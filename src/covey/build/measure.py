@@ -15,7 +15,7 @@ from covey.types import CoveyError
 def recipe_of_target(target: Path, overrides: tuple[str, ...]) -> Recipe:
     """The recipe to measure: a TOML file's, or a run's with the model that it trained."""
     if target.is_dir():
-        values = RunReader(target).manifest()["recipe"]
+        values = RunReader(target).recipe()
         if not (target / "model").is_dir():
             raise CoveyError(f"{target} has no trained model yet (no folder {target / 'model'})")
         values["model"] = {**values["model"], "name": str(target / "model"), "config": None}

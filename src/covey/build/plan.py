@@ -8,7 +8,7 @@ from covey.build import assemble
 from covey.config import Recipe
 from covey.models import Policy
 from covey.models.loading import sketch
-from covey.train import footprint
+from covey.learn import footprint
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:

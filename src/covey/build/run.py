@@ -19,7 +19,7 @@ from covey.loop import measure, reinforce
 from covey.models import Policy, save_policy
 from covey.protocols import Reward, Task
 from covey.records import RunReader, RunWriter, disk_errors, hash_file
-from covey.train import PolicyLearner
+from covey.learn import PolicyLearner
 from covey.types import Evaluation
 from covey.view.progress import Progress
 
@@ -94,10 +94,7 @@ def carry_out(
             interrupts.check()
 
     policy.module.base_model.register_forward_pre_hook(at_rest)
-    view.start(_shown(parts, policy, run))
-    observer.recall(RunReader(run))
-    if evaluator is None:
-        view.message("the task holds no problems out: nothing will be measured before and after")
+    _introduce(parts, policy, run, view, observer)
     clock.take()
     try:
         if at.step:  # the evaluation may have been interrupted when its step was already saved
@@ -121,6 +118,13 @@ def carry_out(
     writer.summary(outcome)
     view.finish(outcome)
     return Result(run, run / "model", outcome)
+
+
+def _introduce(parts: assemble.Parts, policy: Policy, run: Path, view: Progress, observer: Observer) -> None:
+    view.start(_shown(parts, policy, run))
+    observer.recall(RunReader(run))
+    if not parts.heldout:
+        view.message("the task holds no problems out: nothing will be measured before and after")
 
 
 def _save_interrupted(

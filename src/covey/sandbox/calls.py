@@ -7,15 +7,18 @@ when it hasn't, for whatever reason, CPython decides.
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from covey.sandbox import monty, process
 from covey.sandbox.backends import Backend, chosen, walls
+from covey.sandbox.child import to_wire
 from covey.sandbox.faithful import faithful
 from covey.sandbox.outcome import Failure, Limits, Outcome, Value
 from covey.sandbox.session import Host, Interpreter, Session, exception
+from covey.types import CoveyError
 
 MONTY_SECONDS = 0.25  # monty is the slower interpreter: what takes it longer is CPython's to time
 
@@ -58,10 +61,11 @@ def call(
     After a failure that ends the process (anything but an exception) the remaining ones fail alike.
 
     Raises:
-        CoveyError: no backend works here.
+        CoveyError: no backend works here, or the function's name is none.
         TypeError: an argument isn't plain.
     """
     inputs = [list(args) for args in inputs]
+    to_wire([_name(function), inputs])
 
     def attempt(name: Backend, limits: Limits) -> list[Value | Failure]:
         with _open(name, "program", program, limits) as session:
@@ -96,11 +100,11 @@ def check(
         function: the tested function's name in the program.
 
     Raises:
-        CoveyError: no backend works here.
+        CoveyError: no backend works here, or the function's name is none.
     """
 
     def attempt(name: Backend, limits: Limits) -> Failure | None:
-        tested = Tested(function)
+        tested = Tested(_name(function))
         with (
             _open(name, "program", program, limits) as tested.session,
             _open(name, "tests", f"{tests}\n{RUN}", limits, {function: tested, CANDIDATE: tested}) as judge,
@@ -142,6 +146,12 @@ class Tested:
         if result.kind != "raised":
             self.broken = result  # whatever the tests make of it
         raise exception(result)
+
+
+def _name(function: str) -> str:
+    if not function.isidentifier() or keyword.iskeyword(function):
+        raise CoveyError(f"{function!r} is no function's name")
+    return function
 
 
 def _open(

@@ -61,16 +61,19 @@ class Process:
                     [*passed, code],
                     [*confinement.prefix, "--seccomp", str(code), "--", *command],
                 )
-            self.process = subprocess.Popen(
-                command,
-                stdin=input or subprocess.DEVNULL,
-                stdout=output or subprocess.DEVNULL,
-                stderr=errors,
-                env=interpreter.ENVIRONMENT,
-                cwd="/",
-                pass_fds=passed,
-                start_new_session=True,
-            )
+            try:
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=input or subprocess.DEVNULL,
+                    stdout=output or subprocess.DEVNULL,
+                    stderr=errors,
+                    env=interpreter.ENVIRONMENT,
+                    cwd="/",
+                    pass_fds=passed,
+                    start_new_session=True,
+                )
+            except OSError as error:  # too many processes or files
+                raise CoveyError(f"the sandbox didn't start: {error}") from error
             os.set_blocking(writing, False)
             self.reading, self.writing, self.errors, self.ours = reading, writing, errors, ours.pop_all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,8 +47,8 @@ class Entropy(Sentinel):
 
     def remember(self, step: int, metrics: Mapping[str, float]) -> None:
         for values, name in ((self.entropies, "entropy"), (self.rewards, "reward")):
-            if name in metrics and len(values) < START:
-                values.append(metrics[name])
+            if len(values) < START and math.isfinite(value := metrics.get(name, math.nan)):
+                values.append(value)
 
     def _gained(self, metrics: Mapping[str, float]) -> bool:
         if not self.rewards or "reward" not in metrics:
@@ -69,8 +70,8 @@ class Entropy(Sentinel):
 
     def _explosion(self, entropy: float, start: float, metrics: Mapping[str, float]) -> Finding:
         return Finding(
-            f"the policy is dissolving: its entropy is {entropy:.3g} nats a token, {entropy / start:.1f} "
-            "times the start's",
+            f"the policy is dissolving: its entropy is {entropy:.3g} nats a token, after {start:.3g} at the "
+            "start",
             f"entropy {_list(self.entropies)} in the first steps; gradient norm "
             f"{metrics.get('grad_norm', float('nan')):.3g}, mean length {metrics.get('length_mean', 0):.0f}",
             "updates that push probability away from everything (many wrong answers, long ones most), an "

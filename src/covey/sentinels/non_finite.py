@@ -13,8 +13,8 @@ from covey.types import Group, Sample, Update
 
 @dataclass(kw_only=True)
 class NonFinite(Sentinel):
-    """Says when a step was skipped because its loss or gradient was not finite (the weights are then
-    untouched), and stops at the ``patience``-th in a row."""
+    """Says when an update was dropped because its loss or gradient was not finite, which leaves the
+    weights untouched, and stops at the ``patience``-th step in a row."""
 
     name: ClassVar[str] = "non_finite"
     level: ClassVar[Level] = "stop"
@@ -28,8 +28,8 @@ class NonFinite(Sentinel):
         row = self.skipped + 1
         figures = {k: update.metrics[k] for k in ("loss", "grad_norm") if k in update.metrics}
         return Finding(
-            f"loss or gradient is not finite, for {row} step{'s' * (row > 1)} in a row; the "
-            f"step{'s were' if row > 1 else ' was'} skipped and the weights left as they were",
+            f"loss or gradient is not finite, for {row} step{'s' * (row > 1)} in a row; such an update is "
+            "dropped and leaves the weights as they are",
             ", ".join(f"{k} {v}" for k, v in figures.items()) + "; " + _where(update.samples),
             "a learning rate that blew the weights up, an overflow in a 16-bit format, or a log-probability "
             "of -inf that the engine reported",

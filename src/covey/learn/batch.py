@@ -25,7 +25,7 @@ class Trained:
     """One episode on its way through the update. ``reply`` is all that follows the shared prompt:
     chosen tokens, and in a conversation the environment's between them; ``chosen`` marks the
     former. ``weight`` is each chosen token's share of its optimizer step's loss. The last three are
-    what a look before the update found (`covey.train.look`), where there was one."""
+    what a look before the update found (`covey.learn.look`), where there was one."""
 
     group: int
     sample: int

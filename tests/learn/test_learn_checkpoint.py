@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.models import Policy, load_policy
-from covey.train import Optimizer, Schedule, checkpoint
+from covey.learn import Optimizer, Schedule, checkpoint
 from covey.types import CoveyError
 
 

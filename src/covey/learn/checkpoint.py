@@ -16,7 +16,7 @@ from torch import Tensor
 
 from covey.models import Policy
 from covey.models.fingerprint import fingerprint, joined
-from covey.train.optimizer import Optimizer
+from covey.learn.optimizer import Optimizer
 from covey.types import CoveyError
 
 FILES = {"weights": "weights.safetensors", "optimizer": "optimizer.safetensors"}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from covey.algo import Algorithm, StepTokens, TokenBatch, reward_penalty, select_tokens
-from covey.train.batch import Trained
+from covey.learn.batch import Trained
 from covey.types import Sample
 
 

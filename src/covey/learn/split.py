@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from covey.models import Policy
-from covey.train.batch import MicroBatch, Trained, prepare
-from covey.train.learner import PolicyLearner
+from covey.learn.batch import MicroBatch, Trained, prepare
+from covey.learn.learner import PolicyLearner
 from covey.types import Group
 
 TAKEN = (2, 1)

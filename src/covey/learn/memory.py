@@ -45,7 +45,7 @@ def footprint(policy: Policy, *, longest: int) -> Footprint:
 
     A layer keeps about 12 copies of its input and 4 of its widened state, 3 more of its input in fp32
     (the norms), and its attention weights, in fp32 and again in the dtype of computation where that
-    is another. `tests/train` holds the estimate against the bytes that autograd really saves.
+    is another. `tests/learn` holds the estimate against the bytes that autograd really saves.
     """
     config = policy.module.config.get_text_config()
     item = policy.dtype.itemsize
