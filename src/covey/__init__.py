@@ -1,7 +1,7 @@
 """Covey trains language models with GRPO: real, small, readable, and open to anyone who checks.
 
-    import covey
-    result = covey.train(model="smollm2-135m", task="arithmetic", run="runs/mine", steps=20)
+import covey
+result = covey.train(model="smollm2-135m", task="arithmetic", run="runs/mine", steps=20)
 """
 
 from __future__ import annotations

@@ -101,25 +101,25 @@ def _written(component: Component) -> dict[str, Any]:
 
 
 class Rollout(_Section):
-    problems_per_step: int = Field(16, ge=1)
-    group_size: int = Field(8, ge=2)
+    problems_per_step: int = Field(default=16, ge=1)
+    group_size: int = Field(default=8, ge=2)
     """Answers sampled to each problem; a group of one has nothing to compare with."""
-    max_new_tokens: int = Field(256, ge=1)
-    temperature: float = Field(1.0, gt=0)
-    max_prompt_tokens: int | None = Field(None, ge=1)
-    refills: int = Field(1, ge=0)
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    refills: int = Field(default=1, ge=0)
     """Rounds of fresh problems that may replace groups without a signal."""
     engine: Named = Component(name="local")
 
 
 class Train(_Section):
-    learning_rate: float = Field(1e-6, gt=0)
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(default=1e-6, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    max_grad_norm: float = Field(1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 is no limit."""
-    memory_gb: float = Field(2.0, gt=0)
+    memory_gb: float = Field(default=2.0, gt=0)
     """What activations of one micro-batch may take, in GiB; the micro-batch follows from it."""
     epochs: int = _later(1, ge=1)
     """How often each rollout is gone through."""
@@ -129,17 +129,17 @@ class Train(_Section):
 
 
 class Eval(_Section):
-    problems: int = Field(128, ge=1)
-    samples: int = Field(4, ge=1)
+    problems: int = Field(default=128, ge=1)
+    samples: int = Field(default=4, ge=1)
     """Answers to each held-out problem at ``rollout.temperature``, beside the greedy one."""
-    every: int = Field(0, ge=0)
+    every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0 is before and after only."""
 
 
 class Checkpoint(_Section):
-    every: int = Field(20, ge=0)
+    every: int = Field(default=20, ge=0)
     """Steps between checkpoints; 0 is only at the end and when the run is interrupted."""
-    keep: int = Field(2, ge=1)
+    keep: int = Field(default=2, ge=1)
     """How many to keep, the newest."""
 
 
@@ -159,9 +159,9 @@ class Sentinel(BaseModel):
 class Recipe(_Section):
     """A whole run. See ``recipes/`` for examples; `load` reads one."""
 
-    seed: int = Field(0, ge=0)
-    steps: int = Field(100, ge=1)
-    threads: int | None = Field(None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=100, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     """CPU threads for tensors; all cores when absent. Part of what makes a run repeatable."""
     model: Model
     task: Named
@@ -209,7 +209,9 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[list[str], Any]]:
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--") or len(flag) < 3:
-            raise CoveyError(f"don't know what to do with {flag!r}; an override is written --section.key value")
+            raise CoveyError(
+                f"don't know what to do with {flag!r}; an override is written --section.key value"
+            )
         name, given, value = flag[2:].partition("=")
         if not given:
             if not rest:
@@ -230,7 +232,7 @@ def _value(text: str) -> Any:
 def _put(values: dict[str, Any], key: list[str], value: Any) -> None:
     at = values
     for part in key[:-1]:
-        inside = at.get(part)
+        inside: Any = at.get(part)
         if isinstance(inside, str):  # `task = "arithmetic"` and `--task.low 1`
             inside = {"level" if key[0] == "sentinels" else "name": inside}
         if not isinstance(inside, dict):

@@ -200,7 +200,11 @@ def test_an_engine_follows_its_learner(fp32: Policy) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "most", "message"),
-    [((), 4, "0 prompt tokens"), ((5,), 0, "0 new ones"), ((5,) * 500, 13, "exceed the model's context of 512")],
+    [
+        ((), 4, "0 prompt tokens"),
+        ((5,), 0, "0 new ones"),
+        ((5,) * 500, 13, "exceed the model's context of 512"),
+    ],
 )
 def test_a_request_that_leaves_no_room_is_refused(
     fp32: Policy, prompt: tuple[int, ...], most: int, message: str

@@ -91,7 +91,16 @@ def test_a_certain_token_is_drawn_by_any_number(words: int, only: int) -> None:
 def test_the_inverse_is_the_cumulative_distribution() -> None:
     logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
     # cumulative: 0.1, 0.3, 0.6, 1.0
-    assert drawn(logits, [0.0, 0.05, 0.15, 0.29, 0.31, 0.59, 0.61, ALMOST_ONE]).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert drawn(logits, [0.0, 0.05, 0.15, 0.29, 0.31, 0.59, 0.61, ALMOST_ONE]).tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+    ]
 
 
 def test_a_number_just_below_a_block_s_mass_stays_inside_it() -> None:

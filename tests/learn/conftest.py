@@ -9,8 +9,8 @@ import pytest
 
 from covey.algo import Algorithm, preset
 from covey.engines import LocalEngine
-from covey.models import Policy, load_policy
 from covey.learn import Optimizer, PolicyLearner, Schedule
+from covey.models import Policy, load_policy
 from covey.types import Completion, DrawKey, Episode, Group, Problem, Request, Sampling, Score, Turn
 
 MOST = 8
@@ -52,7 +52,9 @@ def rollout() -> Callable[..., list[Group]]:
             episodes = []
             for s in range(len(values)):
                 # cut to a length of its own, so that no two weights are alike by chance
-                episodes.append(Episode(problem, s, (Turn(prompt, shorter(answers[at + s], 2 + (s * 5) % 7)),)))
+                episodes.append(
+                    Episode(problem, s, (Turn(prompt, shorter(answers[at + s], 2 + (s * 5) % 7)),))
+                )
             at += len(values)
             groups.append(Group(problem, tuple(episodes), tuple(Score(value) for value in values)))
         return groups

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covey.models import Policy, load_policy
 from covey.learn import Optimizer, Schedule, checkpoint
+from covey.models import Policy, load_policy
 from covey.types import CoveyError
 
 

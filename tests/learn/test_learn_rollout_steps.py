@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from covey.algo import Algorithm, preset
-from covey.models import Policy, load_policy
 from covey.learn import Optimizer, PolicyLearner, Schedule
 from covey.learn.batch import Trained, mini_batches, prepare
 from covey.learn.look import penalties, select
+from covey.models import Policy, load_policy
 from covey.types import Completion, Episode, Group, Problem, Score, StopReason, Turn
 
 CONFIG = {

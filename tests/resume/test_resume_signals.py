@@ -20,10 +20,10 @@ from covey.build.interrupt import Interrupted, Interrupts
 from covey.build.resume import resume
 from covey.engines.local import LocalEngine
 from covey.evals.evaluate import Evaluator
+from covey.learn import Optimizer, PolicyLearner
 from covey.models import Decoder
 from covey.records import Checkpoints, RunReader, RunWriter
 from covey.rewards.functions import FunctionReward
-from covey.learn import Optimizer, PolicyLearner
 from small_run import Signals, contents, small
 
 PLACES: dict[str, tuple[type, str, int, int]] = {

@@ -33,7 +33,9 @@ def source_of(
     **changes: Any,
 ) -> SynchronousSource:
     settings = {"problems_per_step": 3, "group_size": 2, "seed": 0, "refills": 1, **changes}
-    return SynchronousSource(problems, ScriptedEngine(replies), ScriptedChat(), reward, Sampling(8), **settings)
+    return SynchronousSource(
+        problems, ScriptedEngine(replies), ScriptedChat(), reward, Sampling(8), **settings
+    )
 
 
 def asked(source: SynchronousSource) -> list[tuple[Request, ...]]:
@@ -124,7 +126,9 @@ def test_a_failed_episode_is_never_graded() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_reward_that_returns_another_number_of_scores_is_told(count: int) -> None:
     source = source_of(["right", "wrong"], lambda episodes: [Score(1.0)] * count)
-    message = rf"the reward returned {count} scores for 2 completions of problem 'p\d'; it must return one for each"
+    message = (
+        rf"the reward returned {count} scores for 2 completions of problem 'p\d'; it must return one for each"
+    )
     with pytest.raises(CoveyError, match=message):
         source.next(0)
 
@@ -133,7 +137,9 @@ def test_a_prompt_beyond_the_limit_is_told() -> None:
     long = Problem("row 7", ({"role": "user", "content": "x" * 11},))
     assert source_of(["right"], problems=[long], problems_per_step=1, max_prompt_tokens=11).next(0)
     source = source_of(["right"], problems=[long], problems_per_step=1, max_prompt_tokens=10)
-    with pytest.raises(CoveyError, match=r"problem 'row 7' has a prompt of 11 tokens, more than rollout\.max_prompt"):
+    with pytest.raises(
+        CoveyError, match=r"problem 'row 7' has a prompt of 11 tokens, more than rollout\.max_prompt"
+    ):
         source.next(0)
     assert asked(source) == []
 

@@ -10,8 +10,8 @@ import pytest
 
 import covey.build.assemble
 import covey.engines.local
-import covey.models.policy
 import covey.learn.learner
+import covey.models.policy
 from covey.build import train
 from covey.config import parse
 from covey.records import RunReader

@@ -241,6 +241,7 @@ def test_a_step_without_scores_is_no_news() -> None:
     assert learned(sentinel, rewards(0.0)) is None
     assert learned(sentinel, {"episodes": 16.0, "unscored": 16.0}) is None
     assert learned(sentinel, rewards(0.0)) is not None
+    assert learned(sentinel, {"episodes": 16.0, "unscored": 16.0}) is None
 
 
 # entropy
@@ -272,7 +273,7 @@ def test_an_entropy_far_above_the_start_has_exploded() -> None:
     for entropy in (0.5, 0.6, 0.4, 1.4):
         assert learned(sentinel, state(entropy)) is None
     finding = complete(learned(sentinel, state(1.6)))  # 3 × the median of 0.5, 0.6, 0.4 is 1.5
-    assert "3.2 times the start's" in finding.what
+    assert "1.6 nats a token, after 0.5 at the start" in finding.what
 
 
 def test_a_small_entropy_may_triple() -> None:
@@ -280,6 +281,21 @@ def test_a_small_entropy_may_triple() -> None:
     for entropy in (0.1, 0.1, 0.1, 0.4):
         assert learned(sentinel, state(entropy)) is None
     assert learned(sentinel, state(0.7)) is not None
+
+
+def test_a_start_at_zero_or_at_nothing_is_a_start_too() -> None:
+    sentinel = posted("entropy", floor=0.0)
+    for entropy in (NAN, 0.0, 0.0, 0.0, 0.4):
+        assert learned(sentinel, state(entropy)) is None
+    assert "after 0 at the start" in complete(learned(sentinel, state(0.6))).what
+
+
+def test_where_nothing_was_trained_the_sampled_log_probs_tell() -> None:
+    sure = [group(episode(0, logp=-0.001), episode(1, logp=-0.001), excluded="zero variance")]
+    metrics = {"reward": 0.0, "reward_std": 0.0, "episodes": 2.0, "unscored": 0.0}
+    assert "collapsed" in complete(learned(posted("entropy"), metrics, sure)).what
+    unsure = [group(episode(0), episode(1), excluded="zero variance")]
+    assert learned(posted("entropy"), metrics, unsure) is None
 
 
 # length
@@ -297,6 +313,13 @@ def test_a_length_that_doubles_at_once_has_run_away_and_one_that_grows_has_not()
         mean *= 1.1  # 17 times in 30 steps
     finding = complete(learned(sentinel, lengths(3 * mean, 0.0)))
     assert "run away" in finding.what
+
+
+def test_a_run_that_began_with_failed_answers_only_may_be_compared_with_them() -> None:
+    sentinel = posted("length")
+    for _ in range(3):
+        learned(sentinel, lengths(0.0, 0.0))
+    assert "0 in recent steps" in complete(learned(sentinel, lengths(10.0, 0.0))).what
 
 
 def test_truncation_that_rises_is_found_however_slowly() -> None:

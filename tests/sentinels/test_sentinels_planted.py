@@ -14,8 +14,8 @@ import torch
 
 import covey.build.assemble
 import covey.engines.local
-import covey.models.policy
 import covey.learn.learner
+import covey.models.policy
 from covey.engines import ENGINES, LocalEngine
 from covey.models import Policy
 from covey.models.chat import ChatFormat

@@ -13,11 +13,11 @@ from covey.build import assemble
 from covey.build.watch import setting_of
 from covey.config import parse
 from covey.engines import LocalEngine
+from covey.learn.split import split_difference
 from covey.models import Policy, load_policy
 from covey.models.fingerprint import digest, digest_rounded
 from covey.models.weights import computed_with, to_compute_with
 from covey.protocols import Engine, Fingerprinted
-from covey.learn.split import split_difference
 from covey.types import Completion, Episode, Group, Problem, Score, StopReason, Turn
 
 TINY = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2}

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meanings
 from covey.audit.recorded import Record, place_of
+from covey.learn.checkpoint import FILES
 from covey.models.fingerprint import fingerprint, joined
 from covey.records.chain import PARTS, link, metrics_part, origin, rollout_parts
 from covey.records.checkpoints import COMPLETE, STATE
 from covey.records.files import read_document, read_lines
 from covey.records.migrations import Row
-from covey.learn.checkpoint import FILES
 from covey.types import CoveyError
 
 

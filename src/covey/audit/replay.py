@@ -14,13 +14,13 @@ from covey.audit.made_of import DECISIVE, at_key, unequal
 from covey.audit.recorded import place_of, recipes
 from covey.build import assemble
 from covey.config import Recipe
+from covey.learn import PolicyLearner, checkpoint
 from covey.loop import reinforce
 from covey.models import Policy
 from covey.protocols import Source, Watch
 from covey.records import Checkpoints, RunReader, RunWriter, hash_file
 from covey.records.files import read_lines
 from covey.records.migrations import Row
-from covey.learn import PolicyLearner, checkpoint
 from covey.types import CoveyError, Group, Update, Weights
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}

@@ -16,11 +16,11 @@ from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meaning, Meanings
 from covey.audit.recorded import Record, Step
 from covey.build import assemble
-from covey.records.rows import LOOKED
 from covey.learn import Schedule
 from covey.learn.batch import Trained, mini_batches, prepare, split
 from covey.learn.learner import counts
 from covey.learn.look import columns, penalties, prices
+from covey.records.rows import LOOKED
 from covey.types import CoveyError, Sample
 
 EXACT = 1e-12

@@ -18,12 +18,12 @@ from covey.build.components import build_reward, build_task
 from covey.config import Recipe
 from covey.engines import ENGINES
 from covey.evals.evaluate import Evaluator
+from covey.learn import Optimizer, PolicyLearner, Schedule, footprint, unsupported
 from covey.models import Policy, load_policy
 from covey.models.loading import locate
 from covey.protocols import Engine, Reward, Sampler, Task
 from covey.records import code_version, environment, hash_file, hash_tree
 from covey.rollout import Order, SynchronousSource
-from covey.learn import Optimizer, PolicyLearner, Schedule, footprint, unsupported
 from covey.types import CoveyError, Problem, Sampling
 
 GIB = 1 << 30
@@ -51,7 +51,9 @@ def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None =
         raise CoveyError(f"[algorithm] {reason}")
     watch.chosen(recipe)
     if recipe.rollout.engine.name not in ENGINES:
-        raise CoveyError(f"[rollout] unknown engine {recipe.rollout.engine.name!r}; there are: {', '.join(ENGINES)}")
+        raise CoveyError(
+            f"[rollout] unknown engine {recipe.rollout.engine.name!r}; there are: {', '.join(ENGINES)}"
+        )
     if recipe.model.name is not None:
         locate(recipe.model.name)
     task = task or build_task(recipe.task)
@@ -171,8 +173,8 @@ def longest_prompt(parts: Parts, policy: Policy, look: int = 16) -> int:
     if tokens + recipe.rollout.max_new_tokens > policy.context:
         raise CoveyError(
             f"problem {problem.id!r}: {tokens} prompt tokens and rollout.max_new_tokens = "
-            f"{recipe.rollout.max_new_tokens} exceed the model's context of {policy.context}; lower the latter "
-            "or shorten the prompt"
+            f"{recipe.rollout.max_new_tokens} exceed the model's context of {policy.context}; lower "
+            "the latter or shorten the prompt"
         )
     return tokens
 

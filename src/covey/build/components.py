@@ -49,7 +49,9 @@ def _find(kind: str, name: str, table: Mapping[str, str]) -> Callable[..., Any]:
     if ":" not in target:
         close = difflib.get_close_matches(name, table, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(table)};"
-        raise CoveyError(f"unknown {kind} {name!r}; {hint} an own one is written file.py:name or package.module:name")
+        raise CoveyError(
+            f"unknown {kind} {name!r}; {hint} an own one is written file.py:name or package.module:name"
+        )
     where, _, attribute = target.rpartition(":")
     module = _from_file(kind, Path(where)) if where.endswith(".py") else _from_package(kind, where)
     if not hasattr(module, attribute):
@@ -64,7 +66,8 @@ def _from_file(kind: str, path: Path) -> Any:
         raise CoveyError(f"[{kind}] there is no file {path}")
     name = f"covey_own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -90,10 +93,8 @@ def _call(kind: str, component: Component, target: Callable[..., Any]) -> Any:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"it takes: {', '.join(known) or 'none'}"
                 raise CoveyError(f"[{kind}] {component.name!r} has no parameter {key!r}; {hint}")
-    missing = [
-        n for n, p in known.items()
-        if p.default is p.empty and n not in component.params and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]  # fmt: skip
+    named = {n: p for n, p in known.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    missing = [n for n, p in named.items() if p.default is p.empty and n not in component.params]
     if missing:
         raise CoveyError(f"[{kind}] {component.name!r} needs {', '.join(missing)}")
     try:

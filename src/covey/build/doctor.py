@@ -42,7 +42,11 @@ def examine() -> Iterator[Finding]:
         ("datasets", "datasets", "the task 'dataset'; pip install 'covey[datasets]'"),
     ):
         there = util.find_spec(module) is not None
-        yield Finding(distribution, None if not there else True, metadata.version(distribution) if there else f"absent ({use})")
+        yield Finding(
+            distribution,
+            None if not there else True,
+            metadata.version(distribution) if there else f"absent ({use})",
+        )
     yield recomputed()
 
 
@@ -51,7 +55,9 @@ def recomputed(tolerance: float = 1e-4) -> Finding:
     policy = load_policy({"family": "llama", "seed": 1}, dtype="float32")
     prompts = [policy.chat.prompt([{"role": "user", "content": text}]) for text in ("12+34", "7*8=?")]
     requests = [
-        Request(prompt, Sampling(24), DrawKey(0, 0, str(p), s)) for p, prompt in enumerate(prompts) for s in range(8)
+        Request(prompt, Sampling(24), DrawKey(0, 0, str(p), s))
+        for p, prompt in enumerate(prompts)
+        for s in range(8)
     ]
     completions = dict(LocalEngine(policy).generate(requests))
     worst = max(compare(policy, requests[i].prompt_ids, c) for i, c in completions.items())

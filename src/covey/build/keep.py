@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from covey.config import Checkpoint
+from covey.learn import PolicyLearner, checkpoint
 from covey.protocols import Keep, Source
 from covey.records import Checkpoints, RunWriter
-from covey.learn import PolicyLearner, checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 from covey.build import assemble
 from covey.config import Recipe
+from covey.learn import footprint
 from covey.models import Policy
 from covey.models.loading import sketch
-from covey.learn import footprint
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:

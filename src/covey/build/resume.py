@@ -13,9 +13,9 @@ from covey.build.interrupt import Interrupts
 from covey.build.keep import Completed
 from covey.build.run import Result, carry_out
 from covey.config import Recipe, parse
+from covey.learn import PolicyLearner, checkpoint
 from covey.protocols import Reward, Task
 from covey.records import Checkpoints, RunReader, RunWriter, origin
-from covey.learn import PolicyLearner, checkpoint
 from covey.types import CoveyError
 from covey.view.progress import Progress
 
@@ -70,7 +70,7 @@ def resume(
             writer.event("resumed", step=at.step, elsewhere=elsewhere)
             if elsewhere:
                 view.message(
-                    f"not where the run began ({', '.join(elsewhere)}): its last digits may differ from here on"
+                    f"not where the run began ({', '.join(elsewhere)}): its last digits may differ now"
                 )
             view.message(f"going on after {at.step} of {recipe.steps} steps")
             return carry_out(parts, learner, writer, view, interrupts, at)

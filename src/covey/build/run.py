@@ -15,11 +15,11 @@ from covey.build.observe import Clock, Observer, TimedEngine, TimedLearner, Time
 from covey.build.watch import TimedWatch, watch_of
 from covey.config import Recipe
 from covey.evals.evaluate import difference, summary
+from covey.learn import PolicyLearner
 from covey.loop import measure, reinforce
 from covey.models import Policy, save_policy
 from covey.protocols import Reward, Task
 from covey.records import RunReader, RunWriter, disk_errors, hash_file
-from covey.learn import PolicyLearner
 from covey.types import Evaluation
 from covey.view.progress import Progress
 

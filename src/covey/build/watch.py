@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from covey.config import Recipe
+from covey.learn import PolicyLearner
+from covey.learn.split import split_difference
 from covey.models import Policy
 from covey.protocols import Engine, Fingerprinted, Watch
 from covey.records import RunReader, RunWriter
 from covey.sentinels import SENTINELS, Chosen, Guard, Level, Report, Sentinel, Setting, choose
-from covey.learn import PolicyLearner
-from covey.learn.split import split_difference
 from covey.types import Group, Update, Weights
 from covey.view.progress import Progress
 

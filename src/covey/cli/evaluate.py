@@ -28,7 +28,9 @@ def evaluate(target: Path, *overrides: Overrides, json: bool = False) -> None:
         return
     for kind in ("greedy", "sampled"):
         at = result[kind]
-        shown = "not scored" if at["mean"] is None else f"{at['mean']:.3f}  [{at['low']:.3f}, {at['high']:.3f}]"
+        shown = (
+            "not scored" if at["mean"] is None else f"{at['mean']:.3f}  [{at['low']:.3f}, {at['high']:.3f}]"
+        )
         print(f"{kind:8} {shown}")
     print(
         f"{result['problems']} problems, {result['completions']} completions: {result['unscored']} unscored, "

@@ -67,7 +67,9 @@ class LocalEngine:
     def _check(self, request: Request) -> None:
         name, have, more = request.key.problem_id, len(request.prompt_ids), request.sampling.max_new_tokens
         if not have or more < 1:
-            raise CoveyError(f"problem {name!r}: {have} prompt tokens and {more} new ones leave nothing to do")
+            raise CoveyError(
+                f"problem {name!r}: {have} prompt tokens and {more} new ones leave nothing to do"
+            )
         if have + more > self.policy.context:
             raise CoveyError(
                 f"problem {name!r}: {have} prompt tokens and {more} new ones exceed the model's context of "

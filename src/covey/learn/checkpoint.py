@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from covey.learn.optimizer import Optimizer
 from covey.models import Policy
 from covey.models.fingerprint import fingerprint, joined
-from covey.learn.optimizer import Optimizer
 from covey.types import CoveyError
 
 FILES = {"weights": "weights.safetensors", "optimizer": "optimizer.safetensors"}

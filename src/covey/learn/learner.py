@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from covey.algo import Algorithm, TokenBatch, diagnostics, token_loss
-from covey.models import Policy, chosen_logprobs
-from covey.models.weights import to_compute_with
 from covey.learn.batch import MicroBatch, Packed, Trained, mini_batches, prepare, split
 from covey.learn.look import columns, penalties, prices, select
 from covey.learn.optimizer import Optimizer
+from covey.models import Policy, chosen_logprobs
+from covey.models.weights import to_compute_with
 from covey.types import Group, Sample, Update, Weights
 
 

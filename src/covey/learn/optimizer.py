@@ -71,7 +71,8 @@ class Optimizer:
         ``norm`` must be finite: a step with any other is to be dropped.
         """
         if norm > self.max_grad_norm > 0:
-            torch._foreach_mul_(list(self.gradients().values()), self.max_grad_norm / norm)
+            for gradient in self.gradients().values():
+                gradient.mul_(self.max_grad_norm / norm)
         rate = self.schedule.at(step)
         for group in self.adam.param_groups:
             group["lr"] = rate

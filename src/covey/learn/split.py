@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from covey.models import Policy
 from covey.learn.batch import MicroBatch, Trained, prepare
 from covey.learn.learner import PolicyLearner
+from covey.models import Policy
 from covey.types import Group
 
 TAKEN = (2, 1)

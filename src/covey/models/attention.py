@@ -96,9 +96,7 @@ def causal(query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
     mask = visible(at[keys - length :, None], at[None, :], how.window)
     if length >= _FUSED_FROM and how.softcap is None:
         q, k, v = (t.transpose(1, 2) for t in (query, key, value))
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, scale=how.scale, enable_gqa=heads != kv
-        )
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=how.scale, enable_gqa=heads != kv)
         return out.transpose(1, 2)
     q = _by_key_head(query[:, None], kv)[:, :, 0]  # [B, K, R, L, D]
     k, v = key.transpose(1, 2), value.transpose(1, 2)  # [B, K, S, D]

@@ -52,9 +52,9 @@ def compare(
 def verify_packing(policy: Policy, tolerance: float = 1e-3) -> None:
     """Raise CoveyError unless the packed forward pass gives this model's own logits.
 
-    Two prompts with a common stem and three replies, packed, against the sequences run plainly. An architecture that
-    does not go through `transformers`' attention interface, or puts something of its own behind
-    its head, is found here rather than trained wrongly. ``tolerance`` is in standard deviations of
+    Two prompts with a common stem and three replies, packed, against the sequences run plainly. An
+    architecture that does not go through `transformers`' attention interface, or puts something of
+    its own behind its head, is found here rather than trained wrongly. ``tolerance`` is in standard deviations of
     the logits: in fp32 rounding is 1e-5 of them; in bf16 it would hide a fault.
     """
     count = min(policy.vocabulary, len(policy.tokenizer))
@@ -66,9 +66,7 @@ def verify_packing(policy: Policy, tolerance: float = 1e-3) -> None:
         packed = policy.logits(policy.hidden(torch.tensor(ids, device=policy.device), tree, tree.positions))
         worst = max(
             _distance(packed[places], plain_logits(policy, [*prompt, *reply])[len(prompt) :])
-            for places, prompt, reply in zip(
-                tree.reply_tokens, (first, first, second), replies, strict=True
-            )
+            for places, prompt, reply in zip(tree.reply_tokens, (first, first, second), replies, strict=True)
         )
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise CoveyError(f"{_name(policy)} can't run packed: {error}") from error

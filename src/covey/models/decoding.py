@@ -85,7 +85,7 @@ class Decoder:
 
     def _place(self, rows: Tensor, columns: Tensor, own: Tensor) -> None:
         """Where the stepped cells are, in the flat views that every layer indexes alike."""
-        p, n = self.grid
+        n = self.grid[1]
         key = next(iter(self._layers.values())).own[0]  # [P, K, N, M, D]
         heads = torch.arange(key.shape[1], device=rows.device)
         self._used = int(own.max()) + 1

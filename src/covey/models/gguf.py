@@ -55,7 +55,7 @@ def read(file: Path) -> tuple[Any, Any]:
         for attribute in ("quantization_config", "hf_quantizer"):
             with contextlib.suppress(AttributeError):
                 delattr(holder, attribute)
-    model.is_quantized = False
+    setattr(model, "is_quantized", False)  # noqa: B010 - a module's __setattr__ is typed for tensors
     return model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
 
 

@@ -73,7 +73,9 @@ def save_policy(policy: Policy, folder: Path) -> None:
     readable by `transformers` alone. Raises OSError when the disk is full or read-only."""
     parameters = {name for name, _ in policy.module.named_parameters(remove_duplicate=False)}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.master.items()}
-    state |= {name: t.detach().cpu() for name, t in policy.module.state_dict().items() if name not in parameters}
+    state |= {
+        name: t.detach().cpu() for name, t in policy.module.state_dict().items() if name not in parameters
+    }
     config = policy.module.config
     was = config.dtype
     config.dtype = torch.float32
@@ -112,7 +114,8 @@ def locate(name: str) -> tuple[str, str | None]:
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or path.suffix == ".gguf":
         known = ", ".join(CARRIED)
         raise CoveyError(
-            f"no model at {name!r}: give an existing folder, a .gguf file, a hub id (owner/name) or one of: {known}"
+            f"no model at {name!r}: give an existing folder, a .gguf file, a hub id (owner/name) or one of: "
+            f"{known}"
         )
     return name, None
 

@@ -85,7 +85,9 @@ class _Chosen(torch.autograd.Function):
         return d_hidden, d_weight.to(weight.dtype), d_bias, None, None, None
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, config: Any) -> Tensor:
+def _log_softmax(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, config: Any
+) -> Tensor:
     logits = torch.nn.functional.linear(hidden, weight, bias).float()
     return _tempered(shape_logits(logits, config), temperature).log_softmax(1)
 

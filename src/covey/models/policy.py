@@ -60,9 +60,7 @@ class Policy:
     def hidden(self, token_ids: Tensor, layout: Any, positions: Tensor) -> Tensor:
         """Last hidden states ``[T, width]`` of packed tokens ``[T]`` under a layout."""
         body = self.module.base_model
-        output = body(
-            input_ids=token_ids[None], position_ids=positions[None], use_cache=False, layout=layout
-        )
+        output = body(input_ids=token_ids[None], position_ids=positions[None], use_cache=False, layout=layout)
         return output.last_hidden_state[0]
 
     def logits(self, hidden: Tensor) -> Tensor:

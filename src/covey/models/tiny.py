@@ -27,7 +27,11 @@ DEFAULTS: dict[str, Any] = {
 }
 END, START = "<|end|>", "<|start|>"
 _TEMPLATE = (
-    "{% for m in messages %}{{ '" + START + "' + m['role'] + ':' + m['content'] + '" + END + "' }}{% endfor %}"
+    "{% for m in messages %}{{ '"
+    + START
+    + "' + m['role'] + ':' + m['content'] + '"
+    + END
+    + "' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '" + START + "assistant:' }}{% endif %}"
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +20,8 @@ def shared_stem(prompts: Sequence[Sequence[int]]) -> int:
     worth computing them once; every prompt keeps a token of its own."""
     if len(prompts) < 2:
         return 0
-    common = len(os.path.commonprefix([list(p) for p in (min(prompts), max(prompts))]))
+    alike = (len(set(column)) == 1 for column in zip(*prompts, strict=False))
+    common = sum(1 for _ in itertools.takewhile(bool, alike))
     stem = min(common, min(map(len, prompts)) - 1)
     return stem if stem >= _WORTH else 0
 
@@ -80,8 +81,8 @@ class Tree:
             self.keep(layer, p_k, p_v)
         out = causal(p_q[:, self.stem :], p_k, p_v, how).flatten(0, 1)
         if self.stem:
-            first = (t[None, : self.stem] for t in (q, k, v))
-            out = torch.cat([causal(*first, how)[0], out])
+            stem_q, stem_k, stem_v = (t[None, : self.stem] for t in (q, k, v))
+            out = torch.cat([causal(stem_q, stem_k, stem_v, how)[0], out])
         if self.n:
             grid = (self.p, self.n, self.l)
             r_q, r_k, r_v = (t[self._replies_from :].view(*grid, *t.shape[1:]) for t in (q, k, v))

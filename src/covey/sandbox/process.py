@@ -57,10 +57,8 @@ class Process:
             if confinement.filter is not None:
                 code, filled = _pipe(theirs, theirs)
                 os.write(filled, confinement.filter)
-                passed, command = (
-                    [*passed, code],
-                    [*confinement.prefix, "--seccomp", str(code), "--", *command],
-                )
+                passed.append(code)
+                command = [*confinement.prefix, "--seccomp", str(code), "--", *command]
             try:
                 self.process = subprocess.Popen(
                     command,
@@ -153,10 +151,11 @@ class Process:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         # What bubblewrap started dies a moment after it, and with it the last holder of the pipe's other end.
-        poll = select.poll()
+        poll, until = select.poll(), time.monotonic() + 1
         poll.register(self.reading, select.POLLIN)
-        while poll.poll(1000) and os.read(self.reading, 1 << 16):
-            pass
+        while (left := until - time.monotonic()) > 0 and poll.poll(1000 * left):
+            if not os.read(self.reading, 1 << 16):
+                break
 
     def __enter__(self) -> Process:
         return self

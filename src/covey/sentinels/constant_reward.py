@@ -24,7 +24,7 @@ class ConstantReward(Sentinel):
 
     def learned(self, step: int, groups: Sequence[Group], update: Update) -> Finding | None:
         count = self._alike(update.metrics)
-        if not count or count < self.completions:
+        if "reward" not in update.metrics or not count or count < self.completions:
             return None
         shown = "".join(
             f"; to problem {g.problem.id!r} with the answer {g.problem.answer!r}: {g.episodes[0].text[:80]!r}"

@@ -43,13 +43,13 @@ class Identical(Sentinel):
                 odds = (len(members) - 1) * _logp(members[0])
                 ways = math.log(math.comb(size, len(members)) * size * len(several))
                 if odds + ways < limit:
-                    return _finding(step, group, members, odds + ways)
+                    return _finding(group, members, odds + ways)
         for group in several:
             repeated = _repeated(group)
             if not repeated or len(repeated[0]) < len(group.episodes):
                 return None
             whole += (len(group.episodes) - 1) * _logp(group.episodes[0])
-        return _finding(step, several[0], list(several[0].episodes), whole) if whole < limit else None
+        return _finding(several[0], list(several[0].episodes), whole) if whole < limit else None
 
 
 def _repeated(group: Group) -> list[list[Episode]]:
@@ -65,7 +65,7 @@ def _logp(episode: Episode) -> float:
     return sum(episode.sampler_logp or ())
 
 
-def _finding(step: int, group: Group, members: list[Episode], odds: float) -> Finding:
+def _finding(group: Group, members: list[Episode], odds: float) -> Finding:
     episode = members[0]
     samples = ", ".join(str(e.sample) for e in members)
     return Finding(

@@ -43,9 +43,7 @@ class Length(Sentinel):
         share, start = metrics["truncated"], statistics.median(self.shares)
         error = (share * (1 - share) / max(metrics["episodes"], 1)) ** 0.5
         if length > self.growth * usual:
-            what = (
-                f"completions have run away: a mean of {length:.0f} tokens, {length / usual:.1f} × the usual"
-            )
+            what = f"completions have run away: a mean of {length:.0f} tokens, {usual:.0f} in recent steps"
         elif share > start + max(self.truncated, 3 * error):
             what = f"truncation has risen: {share:.0%} of completions are cut off, {start:.0%} at the start"
         else:
