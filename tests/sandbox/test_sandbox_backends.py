@@ -112,6 +112,8 @@ def test_installed_packages_are_out_of_reach() -> None:
     roots, hidden = interpreter.readable()
     standard = os.path.realpath(os.path.dirname(os.__file__))
     assert any(standard == root or standard.startswith(f"{root}/") for root in roots)
+    if sys.prefix != sys.base_prefix:
+        assert not [root for root in roots if root.startswith(sys.prefix)]
     allowed = interpreter.rules()
     for packages in hidden:
         assert packages not in allowed

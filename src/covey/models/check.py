@@ -54,8 +54,8 @@ def verify_packing(policy: Policy, tolerance: float = 1e-3) -> None:
 
     Two prompts with a common stem and three replies, packed, against the sequences run plainly. An
     architecture that does not go through `transformers`' attention interface, or puts something of
-    its own behind its head, is found here rather than trained wrongly. ``tolerance`` is in standard deviations of
-    the logits: in fp32 rounding is 1e-5 of them; in bf16 it would hide a fault.
+    its own behind its head, is found here rather than trained wrongly. ``tolerance`` is in standard
+    deviations of the logits: in fp32 rounding is 1e-5 of them; in bf16 it would hide a fault.
     """
     count = min(policy.vocabulary, len(policy.tokenizer))
     ids = [(7919 * (i + 1)) % count for i in range(23)]

@@ -40,7 +40,8 @@ def readable() -> tuple[tuple[str, ...], tuple[str, ...]]:
         [executable(), *FLAGS, "-c", _LIBRARIES], capture_output=True, check=False, text=True, env=ENVIRONMENT
     ).stdout
     libraries = {os.path.dirname(line.split()[-1]) for line in maps.splitlines() if ".so" in line}
-    standard = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    base = {"platbase": sys.base_exec_prefix}  # and not the virtual environment's
+    standard = {os.path.realpath(sysconfig.get_path(name, vars=base)) for name in ("stdlib", "platstdlib")}
     loaders = {
         os.path.join(os.path.realpath(folder), os.path.basename(path))
         for folder in ("/lib", "/lib64")
