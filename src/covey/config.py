@@ -198,6 +198,8 @@ def parse(values: Mapping[str, Any], overrides: Sequence[str] = (), where: str =
     merged = _copy(values)
     for key, value in _pairs(overrides):
         _put(merged, key, value)
+        if key == ["model", "name"]:  # another model than the recipe's own, however that one is said
+            merged["model"].pop("config", None)
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
@@ -261,8 +263,20 @@ def _explain(error: ValidationError, where: str) -> str:
         else:
             message = item["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
-            lines.append(f"{key!r}: {message[0].lower() + message[1:]}{shown}")
+            lines.append(f"{key!r}: {message[0].lower() + message[1:]}{shown}{_about(item['loc'])}")
     return f"{where}: " + "; ".join(lines)
+
+
+def _about(location: Sequence[str | int]) -> str:
+    """What the recipe says of a key, to go behind what is wrong with its value."""
+    model: Any = Recipe
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(str(part))
+        model = field.annotation if field else None
+    field = getattr(model, "model_fields", {}).get(str(location[-1])) if location else None
+    if field is None or not field.description:
+        return ""
+    return f" ({' '.join(field.description.split()).rstrip('.')})"
 
 
 def _fields(location: Sequence[str | int]) -> list[str]:

@@ -169,6 +169,7 @@ def test_any_one_field_edited_is_found_and_named(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_every_single_field_edited_is_found_and_named(run: Path, tmp_path: Path) -> None:
     for number, one in enumerate(fields(run)):
         is_found(run, tmp_path / str(number), one)
