@@ -14,7 +14,9 @@ from covey.types import CoveyError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def _named(value: Any) -> Any:
@@ -112,11 +114,14 @@ class Rollout(_Section):
     engine: Named = Component(name="local")
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Train(_Section):
     learning_rate: float = Field(default=1e-6, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 is no limit."""
     memory_gb: float = Field(default=2.0, gt=0)
@@ -216,7 +221,7 @@ def _pairs(overrides: Sequence[str]) -> list[tuple[list[str], Any]]:
             )
         name, given, value = flag[2:].partition("=")
         if not given:
-            if not rest:
+            if not rest or rest[0].startswith("--"):
                 raise CoveyError(f"the override --{name} has no value; write --{name} VALUE")
             value = rest.pop(0)
         pairs.append(([part.replace("-", "_") for part in name.split(".")], _value(value)))

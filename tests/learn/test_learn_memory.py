@@ -70,7 +70,7 @@ def test_weights_are_masters_gradients_moments_and_the_copy() -> None:
 def test_the_budget_is_used_and_kept(per_token: int, words: int, head: int, budget: int) -> None:
     """The number of tokens is the largest that fits, but at least one sequence always runs."""
     cost = Footprint(weights=0, per_token=per_token, logits=16 * words, head=head)
-    tokens = cost.tokens(budget)
+    tokens = cost.tokens(float(budget))
     assert tokens >= 1
     assert tokens == 1 or cost.activations(tokens) <= budget
     assert cost.activations(tokens + 1) > budget

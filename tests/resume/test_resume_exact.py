@@ -29,7 +29,8 @@ def kill(run: Path, after: int, **changes: object) -> Path:
 
 def test_the_run_that_is_compared_with_does_learn(whole: Path) -> None:
     reader = RunReader(whole)
-    assert all(row["trained"] and abs(row["loss"]) > 1e-6 for row in reader.metrics())
+    assert all(row["trained"] and row["grad_norm"] > 1e-3 for row in reader.metrics())
+    assert any(abs(row["loss"]) > 1e-4 for row in reader.metrics())
     assert len({row["weights"] for row in reader.chain()}) == 4  # the weights moved at every step
 
 

@@ -170,7 +170,7 @@ def test_another_machine_is_told_and_recorded(stopped: Path, monkeypatch: pytest
     resume(stopped, view=view)
 
     (said,) = [message for message in view.messages if message.startswith("not where the run began")]
-    assert "→ Z80): last digits may differ now" in said
+    assert "→ Z80): its last digits may differ now" in said
     (event,) = [event for event in RunReader(stopped).events() if event["kind"] == "resumed"]
     assert event["step"] == 2
     assert event["elsewhere"][0].endswith("→ Z80")

@@ -14,15 +14,15 @@ import torch
 import covey.types
 from covey.algo import Algorithm, preset
 from covey.build import watch
-from covey.build.components import build_reward, build_task
+from covey.build.components import build_engine, build_reward, build_task, check_engine
 from covey.config import Recipe
-from covey.engines import ENGINES
 from covey.evals.evaluate import Evaluator
 from covey.learn import Optimizer, PolicyLearner, Schedule, footprint, unsupported
 from covey.models import Policy, load_policy
 from covey.models.loading import locate
 from covey.protocols import Engine, Reward, Sampler, Task
 from covey.records import code_version, environment, hash_file, hash_tree
+from covey.rewards.functions import FunctionReward
 from covey.rollout import Order, SynchronousSource
 from covey.types import CoveyError, Problem, Sampling
 
@@ -50,10 +50,7 @@ def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None =
     if (reason := unlearned(recipe, algorithm)) is not None:
         raise CoveyError(f"[algorithm] {reason}")
     watch.chosen(recipe)
-    if recipe.rollout.engine.name not in ENGINES:
-        raise CoveyError(
-            f"[rollout] unknown engine {recipe.rollout.engine.name!r}; there are: {', '.join(ENGINES)}"
-        )
+    check_engine(recipe.rollout.engine)
     if recipe.model.name is not None:
         locate(recipe.model.name)
     task = task or build_task(recipe.task)
@@ -61,6 +58,8 @@ def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None =
     problems, heldout = task.problems("train"), task.problems("heldout")
     if not len(problems):
         raise CoveyError(f"[task] {recipe.task.name!r} has no training problems")
+    if isinstance(reward, FunctionReward):
+        reward.check(problems[0])
     return Parts(recipe, algorithm, task, reward, problems, chosen(heldout, recipe.eval.problems))
 
 
@@ -108,8 +107,7 @@ def policy_of(recipe: Recipe) -> Policy:
 
 
 def engine_of(recipe: Recipe, policy: Policy) -> Engine:
-    component = recipe.rollout.engine
-    return ENGINES[component.name](policy, **component.params)
+    return build_engine(recipe.rollout.engine, policy)
 
 
 def learner_of(parts: Parts, policy: Policy) -> PolicyLearner:

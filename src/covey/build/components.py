@@ -7,12 +7,17 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from covey.config import Component
-from covey.protocols import Reward, Task
+from covey.engines import ENGINES
+from covey.models import Policy
+from covey.protocols import Engine, Reward, Task
 from covey.rewards import REWARDS
 from covey.rewards.functions import from_function
 from covey.tasks import TASKS
@@ -20,44 +25,60 @@ from covey.types import CoveyError
 
 
 def build_task(component: Component) -> Task:
-    """The task a recipe names. Raises CoveyError for an unknown name or parameter."""
-    made = _make("task", component, TASKS)
+    """The task a recipe names: what a class or a function makes, or a task as it stands. Raises
+    CoveyError for an unknown name or parameter."""
+    made = _find("task", component.name, TASKS)
+    if inspect.isclass(made) or inspect.isroutine(made):
+        made = _call("task", component, made)
+    else:
+        _takes_none("task", component)
     if not callable(getattr(made, "problems", None)):
         raise CoveyError(f"[task] {component.name!r} isn't a task: it has no method problems(split)")
     return made
 
 
 def build_reward(component: Component) -> Reward:
-    """The reward a recipe names; a function of its own, with TRL's signature, is used unchanged."""
-    if component.name in REWARDS:
-        return _make("reward", component, REWARDS)
-    found = _find("reward", component.name, REWARDS)
-    if inspect.isclass(found):
-        return _call("reward", component, found)
-    if component.params:
-        raise CoveyError(f"[reward] {component.name!r} is a function: it takes no parameters in the recipe")
-    return from_function(found)
+    """The reward a recipe names: of Covey's own, a class to make one of, a reward as it stands, or a
+    function with TRL's signature, used unchanged. Raises CoveyError for an unknown name or parameter."""
+    made = _find("reward", component.name, REWARDS)
+    if inspect.isclass(made):
+        made = _call("reward", component, made)
+    else:
+        _takes_none("reward", component)
+    if not isinstance(made, Reward):
+        raise CoveyError(f"[reward] {component.name!r} isn't a reward: it can't be called")
+    return from_function(made) if inspect.isroutine(made) else made
 
 
-def _make(kind: str, component: Component, table: Mapping[str, str]) -> Any:
-    return _call(kind, component, _find(kind, component.name, table))
+def build_engine(component: Component, policy: Policy) -> Engine:
+    """The engine a recipe names, around a policy. Raises CoveyError for a parameter it can't take."""
+    check_engine(component)
+    return _call("rollout.engine", component, partial(ENGINES[component.name], policy))
 
 
-def _find(kind: str, name: str, table: Mapping[str, str]) -> Callable[..., Any]:
+def check_engine(component: Component) -> None:
+    """Raise CoveyError for an unknown engine or parameter; no policy is needed to know."""
+    if component.name not in ENGINES:
+        hint = _did_you_mean(component.name, ENGINES) or f"there are: {', '.join(ENGINES)}"
+        raise CoveyError(f"[rollout] unknown engine {component.name!r}; {hint}")
+    known = dict(inspect.signature(ENGINES[component.name]).parameters)
+    del known["policy"]
+    _check("rollout.engine", component, known)
+
+
+def _find(kind: str, name: str, table: Mapping[str, str]) -> Any:
     """The object behind a table's name, ``package.module:object`` or ``file.py:object``."""
     target = table.get(name, name)
     if ":" not in target:
-        close = difflib.get_close_matches(name, table, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(table)};"
+        hint = _did_you_mean(name, table) or f"there are: {', '.join(table)};"
         raise CoveyError(
             f"unknown {kind} {name!r}; {hint} an own one is written file.py:name or package.module:name"
         )
     where, _, attribute = target.rpartition(":")
     module = _from_file(kind, Path(where)) if where.endswith(".py") else _from_package(kind, where)
     if not hasattr(module, attribute):
-        close = difflib.get_close_matches(attribute, dir(module), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise CoveyError(f"[{kind}] {where} has no {attribute!r}{hint}")
+        hint = _did_you_mean(attribute, dir(module))
+        raise CoveyError(f"[{kind}] {where} has no {attribute!r}{hint and '; ' + hint}")
     return getattr(module, attribute)
 
 
@@ -70,7 +91,8 @@ def _from_file(kind: str, path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with _foreign(kind, str(path)):
+        spec.loader.exec_module(module)
     return module
 
 
@@ -78,26 +100,47 @@ def _from_package(kind: str, name: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` would: a user's module lies where he stands
-    try:
+    with _foreign(kind, name):
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise CoveyError(f"[{kind}] can't import {name!r}: {error}") from error
+
+
+@contextmanager
+def _foreign(kind: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a user's module is anything: what it raises is told by its place
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        says_where = isinstance(error, SyntaxError | ModuleNotFoundError)
+        place = "" if says_where else f" ({Path(last.filename).name}, line {last.lineno})"
+        raise CoveyError(f"[{kind}] can't import {name!r}: {type(error).__name__}: {error}{place}") from error
 
 
 def _call(kind: str, component: Component, target: Callable[..., Any]) -> Any:
     """Call it with the recipe's parameters, checked against its own signature."""
-    known = inspect.signature(target).parameters
+    _check(kind, component, inspect.signature(target).parameters)
+    try:
+        return target(**component.params)
+    except (TypeError, ValueError) as error:
+        raise CoveyError(f"[{kind}] {component.name!r}: {error}") from error
+
+
+def _takes_none(kind: str, component: Component) -> None:
+    if component.params:
+        raise CoveyError(f"[{kind}] {component.name!r} isn't a class: it takes no parameters in the recipe")
+
+
+def _check(kind: str, component: Component, known: Mapping[str, inspect.Parameter]) -> None:
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for key in component.params:
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"it takes: {', '.join(known) or 'none'}"
+                hint = _did_you_mean(key, known) or f"it takes: {', '.join(known) or 'none'}"
                 raise CoveyError(f"[{kind}] {component.name!r} has no parameter {key!r}; {hint}")
     named = {n: p for n, p in known.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     missing = [n for n, p in named.items() if p.default is p.empty and n not in component.params]
     if missing:
         raise CoveyError(f"[{kind}] {component.name!r} needs {', '.join(missing)}")
-    try:
-        return target(**component.params)
-    except (TypeError, ValueError) as error:
-        raise CoveyError(f"[{kind}] {component.name!r}: {error}") from error
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from covey.loop import measure, reinforce
 from covey.models import Policy, save_policy
 from covey.protocols import Reward, Task
 from covey.records import RunReader, RunWriter, disk_errors, hash_file
-from covey.types import Evaluation
+from covey.types import CoveyError, Evaluation
 from covey.view.progress import Progress
 
 
@@ -180,6 +181,7 @@ def _outcome(run: Path, recipe: Recipe, observer: Observer) -> dict[str, Any]:
         outcome["before"], outcome["after"] = summary(before), summary(after)
         outcome["difference"] = {}
         for kind in ("greedy", "sampled"):
-            change = difference(getattr(before, kind), getattr(after, kind))
-            outcome["difference"][kind] = {"mean": change.mean, "low": change.low, "high": change.high}
+            with suppress(CoveyError):  # where no problem was scored both times, there is none
+                change = difference(getattr(before, kind), getattr(after, kind))
+                outcome["difference"][kind] = {"mean": change.mean, "low": change.low, "high": change.high}
     return outcome

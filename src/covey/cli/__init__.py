@@ -38,7 +38,7 @@ def main() -> None:
     # operation: on a busy laptop a step took ten times as long. Idle, the short spin costs nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
-        result = app()
+        result = app(sys.argv[1:])
     except CoveyError as error:
         print(f"covey: {error}", file=sys.stderr)
         sys.exit(1)

@@ -30,10 +30,10 @@ class Footprint:
 
     def tokens(self, budget_bytes: float) -> int:
         """Packed tokens whose activations fit the budget; at least one sequence always runs."""
-        left = budget_bytes - self.head
-        within_a_chunk = left / (self.per_token + self.logits)
-        beyond = (left - _COPIES * CHUNK_BYTES) / self.per_token
-        return max(1, int(max(within_a_chunk, beyond)))
+        left = int(budget_bytes) - self.head
+        within_a_chunk = left // (self.per_token + self.logits)
+        beyond = (left - _COPIES * CHUNK_BYTES) // self.per_token
+        return max(1, within_a_chunk, beyond)
 
 
 _COPIES = 4

@@ -121,10 +121,14 @@ def locate(name: str) -> tuple[str, str | None]:
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` is the first GPU, or the CPU."""
+    """``auto`` is the first GPU, or the CPU. Raises CoveyError for a device that isn't there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError) as error:  # the former from a torch that was built without CUDA
+        reason = str(error).strip().splitlines()[0]
+        raise CoveyError(f"[model] can't compute on the device {device!r}: {reason}") from error
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
