@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import covey
 from covey.build import train
 from covey.build.resume import resume
+from covey.cli import main
 from covey.records import RunReader
+from covey.rewards.functions import from_function
+from covey.types import CoveyError
+from digits import digits
 from small_run import Hears, Killed, Kills, Signals, contents, small
 
 
@@ -153,6 +158,36 @@ def test_a_finished_run_trains_on_as_if_it_had_never_ended(whole: Path, tmp_path
     assert (run / model).read_bytes() == (whole / model).read_bytes()
     assert RunReader(run).recipe()["steps"] == 4
     assert RunReader(run).manifest()["recipe"]["steps"] == 2  # it is written once
+
+
+def test_a_run_with_a_live_reward_is_resumed_with_it(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(small(reward={"name": "no_such_module:mine"}), run, view=Signals(2), reward=from_function(digits))
+    with pytest.raises(CoveyError, match="can't import 'no_such_module'"):
+        resume(run)
+    covey.resume(run, reward=digits, view="quiet")
+
+    ours, theirs = contents(run), contents(whole)
+    assert all(ours[name] == theirs[name] for name in ("metrics.jsonl", "model/model.safetensors"))
+
+
+def test_the_command_resumes(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stop(tmp_path / "run", 2)
+    codes: list[object] = []
+    for _ in range(2):
+        monkeypatch.setattr("sys.argv", ["covey", "resume", str(run), "--plain"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        codes.append(ended.value.code)
+
+    assert codes == [0, 1]  # resumed; then there is nothing left to do
+    out, err = capsys.readouterr()
+    assert "going on after 2 of 4 steps" in out
+    assert err.startswith(f"covey: {run} is finished")
+    assert contents(run) == contents(whole)
 
 
 def test_only_the_newest_checkpoints_are_kept(whole: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from covey.build import assemble, train
+from covey.build import run as build_run
 from covey.build.resume import resume
 from covey.config import parse
 from covey.records import RunReader, checkpoints, lock, migrations
@@ -141,6 +142,21 @@ def test_a_full_disk_while_a_checkpoint_is_written(
         with pytest.raises(CoveyError, match="No space left on device"):
             resume(stopped)
     assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == ["000001", "000002"]
+    resume(stopped)
+    assert contents(stopped) == contents(whole)
+
+
+def test_a_full_disk_while_the_model_is_saved(
+    whole: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build_run, "save_policy", full)
+        with pytest.raises(CoveyError, match=r"can't write .*/model: No space left on device"):
+            resume(stopped)
+    assert (stopped / "model").exists()  # the one from when it was stopped
     resume(stopped)
     assert contents(stopped) == contents(whole)
 

@@ -50,7 +50,8 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: not Python's to set back
+                signal.signal(number, handler)
 
     def check(self) -> None:
         """Raise `Interrupted` when a signal has come."""
