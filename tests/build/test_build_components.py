@@ -1,4 +1,4 @@
-"""Parts by name: Covey's own, a user's file, a user's package; and what is said when there is no such part."""
+"""Parts by name: Covey's own, a user's file or package; and what is said when there is no such part."""
 
 from __future__ import annotations
 

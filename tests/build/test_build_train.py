@@ -61,9 +61,7 @@ def test_a_second_call_in_the_same_process_is_the_same_run(tmp_path: Path) -> No
     for file in ("metrics.jsonl", "model/model.safetensors", "rollouts/000001.jsonl"):
         one, other = ((result.run / file).read_bytes() for result in results)
         assert one == other
-    third = covey.train(
-        model=TINY, task="arithmetic", reward=longer, run=tmp_path / "third", seed=1, **SMALL
-    )
+    third = covey.train(model=TINY, task="arithmetic", reward=longer, run=tmp_path / "third", seed=1, **SMALL)
     assert (third.run / "metrics.jsonl").read_bytes() != (results[0].run / "metrics.jsonl").read_bytes()
 
 
@@ -88,7 +86,9 @@ def test_objects_stand_where_names_could(tmp_path: Path) -> None:
 def test_a_recipe_is_the_ground_and_keywords_stand_over_it(tmp_path: Path) -> None:
     path = ROOT / "recipes" / "tiny.toml"
     for recipe, name in ((path, "file"), (str(path), "text"), (load(path), "object")):
-        result = covey.train(recipe, run=tmp_path / name, model=TINY, task={"name": "arithmetic", "high": 4}, **SMALL)
+        result = covey.train(
+            recipe, run=tmp_path / name, model=TINY, task={"name": "arithmetic", "high": 4}, **SMALL
+        )
         made = RunReader(result.run).manifest()["recipe"]
         assert made["task"] == {"name": "arithmetic", "high": 4}
         assert made["rollout"]["group_size"] == 4
@@ -124,7 +124,11 @@ def test_two_steps_on_a_folder_of_any_family(tmp_path: Path, family: str, dtype:
     given = load_policy({"family": family, **TINY["config"]}, dtype="float32")
     save_policy(given, folder)
     result = covey.train(
-        model={"name": str(folder), "dtype": dtype}, task="arithmetic", reward=digits, run=tmp_path / "run", **SMALL
+        model={"name": str(folder), "dtype": dtype},
+        task="arithmetic",
+        reward=digits,
+        run=tmp_path / "run",
+        **SMALL,
     )
     rows = RunReader(result.run).metrics()
     assert [row["step"] for row in rows] == [0, 1]
@@ -139,7 +143,12 @@ def test_two_steps_on_a_folder_of_any_family(tmp_path: Path, family: str, dtype:
 
 def test_a_reference_policy_is_loaded_where_the_algorithm_asks_for_one(tmp_path: Path) -> None:
     result = covey.train(
-        model=TINY, task="arithmetic", reward=digits, run=tmp_path / "run", algorithm={"preset": "grpo"}, **SMALL
+        model=TINY,
+        task="arithmetic",
+        reward=digits,
+        run=tmp_path / "run",
+        algorithm={"preset": "grpo"},
+        **SMALL,
     )
     first, second = RunReader(result.run).metrics()
     assert first["kl_ref"] == 0.0

@@ -120,7 +120,9 @@ def test_a_context_too_short_for_the_answers(covey: Covey, tmp_path: Path) -> No
 
 def test_nothing_scored_is_no_difference_and_no_crash(covey: Covey, tmp_path: Path) -> None:
     """A grader that never scores: the run is stopped or ends, and the summary has no interval."""
-    (tmp_path / "own.py").write_text("def none(completions, **columns):\n    return [None] * len(completions)\n")
+    (tmp_path / "own.py").write_text(
+        "def none(completions, **columns):\n    return [None] * len(completions)\n"
+    )
     words = ("--reward", f"{tmp_path / 'own.py'}:none", "--sentinels.unscored", "warn", *SMALL)
     code, _, err = covey("train", TINY, "--run", str(tmp_path / "run"), *words)
     assert (code, err) == (0, "")

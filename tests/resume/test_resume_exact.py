@@ -163,7 +163,9 @@ def test_a_finished_run_trains_on_as_if_it_had_never_ended(whole: Path, tmp_path
 def test_a_run_with_a_live_reward_is_resumed_with_it(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(small(reward={"name": "no_such_module:mine"}), run, view=Signals(2), reward=from_function(digits))
+        train(
+            small(reward={"name": "no_such_module:mine"}), run, view=Signals(2), reward=from_function(digits)
+        )
     with pytest.raises(CoveyError, match="can't import 'no_such_module'"):
         resume(run)
     covey.resume(run, reward=digits, view="quiet")

@@ -86,6 +86,17 @@ def test_a_signal_anywhere_leaves_a_completed_step(whole: Path, tmp_path: Path, 
         assert contents(run)[name] == contents(whole)[name]
 
 
+def test_a_step_of_several_mini_batches_is_completed_once_it_has_moved_the_weights(tmp_path: Path) -> None:
+    recipe = small(train={"mini_batches": 2})
+    whole, run = train(recipe, tmp_path / "whole").run, tmp_path / "run"
+    with signalled(Optimizer, "step", 1), pytest.raises(Interrupted):  # the first of the step's two
+        train(recipe, run)
+    assert RunReader(run).events()[-1]["saved"] == 2
+    resume(run)
+
+    assert contents(run) == contents(whole)
+
+
 @pytest.mark.parametrize("method", ["commit", "retain"])
 def test_more_signals_change_nothing(whole: Path, tmp_path: Path, method: str) -> None:
     run = tmp_path / "run"
