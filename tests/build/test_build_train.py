@@ -86,11 +86,10 @@ def test_objects_stand_where_names_could(tmp_path: Path) -> None:
 def test_a_recipe_is_the_ground_and_keywords_stand_over_it(tmp_path: Path) -> None:
     path = ROOT / "recipes" / "tiny.toml"
     for recipe, name in ((path, "file"), (str(path), "text"), (load(path), "object")):
-        result = covey.train(
-            recipe, run=tmp_path / name, model=TINY, task={"name": "arithmetic", "high": 4}, **SMALL
-        )
+        task = {"name": "arithmetic", "low": 0, "high": 4}
+        result = covey.train(recipe, run=tmp_path / name, model=TINY, task=task, **SMALL)
         made = RunReader(result.run).manifest()["recipe"]
-        assert made["task"] == {"name": "arithmetic", "high": 4}
+        assert made["task"] == task
         assert made["rollout"]["group_size"] == 4
         assert made["train"]["warmup_steps"] == 1  # the recipe's, kept beside the keyword's learning rate
         assert made["train"]["learning_rate"] == 1e-3

@@ -80,6 +80,8 @@ def test_what_is_saved_is_the_master_weights(tmp_path: Path, tied: bool) -> None
         policy.master[name] += 1e-6  # too little for bf16 to see
         parameter.data.zero_()  # and the module's own values don't matter
     save_policy(policy, tmp_path)
+    alone = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert {p.dtype for p in alone.parameters()} == {torch.float32}  # not rounded by whoever reads it
     again = load_policy(str(tmp_path), dtype="float32")
     assert again.master.keys() == policy.master.keys()
     assert all(torch.equal(again.master[name], policy.master[name]) for name in policy.master)

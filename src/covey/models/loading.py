@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import logging
 import os
@@ -76,17 +77,16 @@ def save_policy(policy: Policy, folder: Path) -> None:
     state |= {
         name: t.detach().cpu() for name, t in policy.module.state_dict().items() if name not in parameters
     }
-    config = policy.module.config
-    was = config.dtype
-    config.dtype = torch.float32
     try:
         with _quiet():
             policy.module.save_pretrained(folder, state_dict=state)
             policy.tokenizer.save_pretrained(folder)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    finally:
-        config.dtype = was
+    # save_pretrained notes what the module computes in, and readers would round the weights to it
+    config = copy.deepcopy(policy.module.config)
+    config.dtype = torch.float32
+    config.save_pretrained(folder)
 
 
 def locate(name: str) -> tuple[str, str | None]:
