@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from covey.algo import Algorithm
 from covey.audit.recorded import Record
 from covey.build import assemble
-from covey.build.components import build_reward, build_task
+from covey.build.components import build_reward, build_task, reaches_out
 from covey.config import Component, Recipe
 from covey.models import Policy
 from covey.models.loading import locate, sketch
@@ -86,8 +86,8 @@ def there(part: Part | None) -> Part:
 
 
 def _own(component: Component, allowed: bool, build: Callable[[Component], Part]) -> Part:
-    if ":" in component.name and not allowed:
-        raise CoveyError(f"{component.name!r} is the author's own code; --own-code runs it")
+    if not allowed and (reason := reaches_out(component)) is not None:
+        raise CoveyError(f"{reason}; --own-code runs it")
     return build(component)
 
 

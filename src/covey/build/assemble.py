@@ -22,7 +22,6 @@ from covey.models import Policy, load_policy
 from covey.models.loading import locate
 from covey.protocols import Engine, Reward, Sampler, Task
 from covey.records import code_version, environment, hash_file, hash_tree
-from covey.rewards.functions import FunctionReward
 from covey.rollout import Order, SynchronousSource
 from covey.types import CoveyError, Problem, Sampling
 
@@ -58,8 +57,8 @@ def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None =
     problems, heldout = task.problems("train"), task.problems("heldout")
     if not len(problems):
         raise CoveyError(f"[task] {recipe.task.name!r} has no training problems")
-    if isinstance(reward, FunctionReward):
-        reward.check(problems[0])
+    if callable(check := getattr(reward, "check", None)):
+        check(problems[0])
     return Parts(recipe, algorithm, task, reward, problems, chosen(heldout, recipe.eval.problems))
 
 

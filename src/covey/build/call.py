@@ -10,7 +10,7 @@ from typing import Any
 from covey.build.resume import resume
 from covey.build.run import Result, train
 from covey.config import Recipe, parse, read
-from covey.rewards.functions import from_function
+from covey.rewards.foreign import reward_of
 from covey.view.terminal import make_view
 
 
@@ -47,7 +47,7 @@ def resume_call(run: Path, steps: int | None, task: Any, reward: Any, view: str)
 
 
 def _part(given: Any) -> Any:
-    return from_function(given) if inspect.isroutine(given) else given
+    return reward_of(given) if inspect.isroutine(given) else given
 
 
 def _label(thing: Any) -> str:

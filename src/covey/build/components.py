@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from covey.build.combined import combined
 from covey.config import Component
 from covey.engines import ENGINES
 from covey.models import Policy
 from covey.protocols import Engine, Reward, Task
 from covey.rewards import REWARDS
-from covey.rewards.functions import from_function
+from covey.rewards.foreign import reward_of
 from covey.tasks import TASKS
 from covey.types import CoveyError
 
@@ -39,15 +40,43 @@ def build_task(component: Component) -> Task:
 
 def build_reward(component: Component) -> Reward:
     """The reward a recipe names: of Covey's own, a class to make one of, a reward as it stands, or a
-    function with TRL's signature, used unchanged. Raises CoveyError for an unknown name or parameter."""
+    function with the signature of TRL, verl or OpenRLHF, used unchanged; a function takes ``style``. Raises
+    CoveyError for an unknown name or parameter."""
+    if component.name == "combine":
+        return combined(component, build_reward)
     made = _find("reward", component.name, REWARDS)
     if inspect.isclass(made):
         made = _call("reward", component, made)
+    elif inspect.isroutine(made):
+        made = _call("reward", component, partial(reward_of, made))
     else:
         _takes_none("reward", component)
     if not isinstance(made, Reward):
         raise CoveyError(f"[reward] {component.name!r} isn't a reward: it can't be called")
-    return from_function(made) if inspect.isroutine(made) else made
+    return made
+
+
+def reaches_out(component: Component) -> str | None:
+    """What a part of a stranger's recipe would do beside computing, in a few words, or None: import its
+    author's own code, or ask a server. The parts it is made of count, too, however deep they stand."""
+    for name in _names({"name": component.name, **component.params}):
+        if ":" in name:
+            return f"{name!r} is the author's own code"
+        if name in REWARDS and (outside := getattr(_find("reward", name, REWARDS), "outside", None)):
+            return f"reward {name!r} {outside}"
+    return None
+
+
+def _names(value: Any) -> Iterator[str]:
+    """All that may name a component: what is called ``name``, and each text in a list."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("name"), str):
+            yield value["name"]
+        for inside in value.values():
+            yield from _names(inside)
+    elif isinstance(value, list | tuple):
+        for inside in value:
+            yield from [inside] if isinstance(inside, str) else _names(inside)
 
 
 def build_engine(component: Component, policy: Policy) -> Engine:

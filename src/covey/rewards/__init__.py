@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 REWARDS: dict[str, str] = {
+    "choice": "covey.rewards.choice:Choice",
     "code": "covey.rewards.code:Code",
+    "combine": "covey.rewards.combine:Combine",
+    "exact": "covey.rewards.exact:Exact",
+    "format": "covey.rewards.format:Format",
+    "language": "covey.rewards.language:Language",
     "number": "covey.rewards.number:Number",
+    "overlong": "covey.rewards.overlong:Overlong",
+    "regex": "covey.rewards.regex:Regex",
 }
 """Name → ``module:class``. The class takes the reward's parameters; it is imported when it is used."""

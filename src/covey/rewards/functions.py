@@ -18,13 +18,15 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
 from covey.types import CoveyError, Episode, Problem, Score
 
 ERROR_CHARACTERS = 300
+EXTRAS = ("log_metric", "log_extra", "trainer_state", "environments")
+"""What TRL hands to a function beside the data."""
 
 
 def from_function(function: Callable[..., Any], *, plain: bool | None = None) -> FunctionReward:
@@ -40,6 +42,10 @@ def from_function(function: Callable[..., Any], *, plain: bool | None = None) ->
     - ``answer``: the gold answer, a string or None
     - every further column of the data row, under its own name and as it stands there; a column
       named like one of the above, ``answer`` included, takes its place only for ``answer``
+
+    If it names them, it also gets TRL's ``log_metric(name, value)`` and ``log_extra(column, values)``, whose
+    numbers are kept in ``Score.parts`` (texts aren't), and ``trainer_state`` and ``environments``, which
+    are None here: a reward doesn't know the step.
 
     A function written for strings gets them with ``plain=True``, or by annotating its parameter
     (``completions: list[str]``): completions are then the replies' texts and prompts the text of the
@@ -64,6 +70,7 @@ def from_function(function: Callable[..., Any], *, plain: bool | None = None) ->
         plain,
         required=tuple(p.name for p in named if p.default is p.empty),
         accepted=None if any(p.kind is p.VAR_KEYWORD for p in parameters) else tuple(p.name for p in named),
+        extras=tuple(p.name for p in named if p.name in EXTRAS),
     )
 
 
@@ -76,6 +83,7 @@ class FunctionReward:
     plain: bool
     required: tuple[str, ...]
     accepted: tuple[str, ...] | None  # None: it takes any
+    extras: tuple[str, ...] = ()  # those of EXTRAS that it names
 
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
         count = len(episodes)
@@ -84,8 +92,10 @@ class FunctionReward:
                 self.check(episode.problem)
         except CoveyError as error:
             return [Score(None, error=str(error))] * count
-        arguments = self.arguments(episodes)
-        result = _attempt(self.name, lambda: _listed(self.function(**arguments), count))
+        log = Log(count)
+        extras = {name: value for name, value in log.arguments().items() if name in self.extras}
+        arguments = self.arguments(episodes) | extras
+        result = attempt(self.name, lambda: _listed(self.function(**arguments), count))
         if not isinstance(result, Failure) and not isinstance(result, list):
             result = Failure(f"{self.name} returned {type(result).__name__}, not a list of scores")
         if isinstance(result, list) and len(result) != count:
@@ -93,17 +103,17 @@ class FunctionReward:
             result = Failure(f"{self.name} returned {found} scores for {count} completions")
         if isinstance(result, Failure):
             return [Score(None, error=result.reason)] * count
-        return [as_score(self.name, value) for value in result]
+        return [replace(as_score(self.name, value), parts=log.parts(i)) for i, value in enumerate(result)]
 
     def check(self, problem: Problem) -> None:
         """Raise CoveyError when the function needs a column that the problem doesn't have."""
-        known = ["prompts", "completions", "completion_ids", "answer", *problem.columns]
+        known = ["prompts", "completions", "completion_ids", "answer", *problem.columns, *EXTRAS]
         for missing in (name for name in self.required if name not in known):
             close = difflib.get_close_matches(missing, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise CoveyError(
                 f"reward {self.name} needs a column {missing!r} that problem {problem.id} doesn't have."
-                f"{hint} There are: {', '.join(known)}"
+                f"{hint} There are: {', '.join(known[: -len(EXTRAS)])}"
             )
 
     def arguments(self, episodes: Sequence[Episode]) -> dict[str, list[Any]]:
@@ -127,6 +137,46 @@ class FunctionReward:
         }
 
 
+class Log:
+    """What a function logs by TRL's ``log_metric`` and ``log_extra`` while it scores ``count`` episodes."""
+
+    def __init__(self, count: int) -> None:
+        self._columns: dict[str, list[float | None]] = {}
+        self._count = count
+
+    def arguments(self) -> dict[str, Any]:
+        return dict(zip(EXTRAS, (self.metric, self.extra, None, None), strict=True))
+
+    def metric(self, name: str, value: Any) -> None:
+        """One number for all of the episodes."""
+        self._columns[str(name)] = [number(value)] * self._count
+
+    def extra(self, column: str, values: Iterable[Any]) -> None:
+        """One value for each; those that are no finite numbers are left out."""
+        listed = [number(value) for value in itertools.islice(values, self._count)]
+        self._columns[str(column)] = listed + [None] * (self._count - len(listed))
+
+    def parts(self, index: int) -> dict[str, float | None]:
+        """What was logged of one episode."""
+        return {name: values[index] for name, values in self._columns.items() if values[index] is not None}
+
+
+def number(value: Any) -> float | None:
+    """A finite number as a float; None for anything else, text and truth included."""
+    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        return None
+    try:
+        found = float(value)
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ):  # a tensor of several, an integer of thousands
+        return None
+    return found if math.isfinite(found) else None
+
+
 def per_text(function: Callable[[str, str | None], Any]) -> PerText:
     """Make a reward of ``f(text, answer) -> float | None``: a reply and its gold answer, sync or async."""
     return PerText(function, getattr(function, "__name__", type(function).__name__))
@@ -143,7 +193,7 @@ class PerText:
         return [self._score(episode.text, episode.problem.answer) for episode in episodes]
 
     def _score(self, text: str, answer: str | None) -> Score:
-        return as_score(self.name, _attempt(self.name, lambda: _awaited(self.function(text, answer))))
+        return as_score(self.name, attempt(self.name, lambda: awaited(self.function(text, answer))))
 
 
 @dataclass(frozen=True)
@@ -163,13 +213,13 @@ def as_score(name: str, value: Any) -> Score:
     elif not isinstance(value, Failure) and not hasattr(value, "__float__"):
         value = Failure(f"{name} returned {type(value).__name__}, not a number")
     elif not isinstance(value, Failure):
-        value = _attempt(name, lambda: float(value))
+        value = attempt(name, lambda: float(value))
     if isinstance(value, Failure):
         return Score(None, error=value.reason)
     return Score(value) if math.isfinite(value) else Score(None, error=f"{name} returned {value}")
 
 
-def _attempt(name: str, call: Callable[[], Any]) -> Any:
+def attempt(name: str, call: Callable[[], Any]) -> Any:
     """What a grader's call gives, or its `Failure`. A worker pool with time limits would stand here."""
     try:
         return call()
@@ -184,13 +234,13 @@ def _attempt(name: str, call: Callable[[], Any]) -> Any:
 
 def _listed(result: object, count: int) -> object:
     """A returned series as a list, read one item past ``count`` since a generator may have no end."""
-    result = _awaited(result)
+    result = awaited(result)
     if isinstance(result, str | bytes | Mapping | AbstractSet) or not isinstance(result, Iterable):
         return result
     return list(itertools.islice(result, count + 1))
 
 
-def _awaited(result: object) -> object:
+def awaited(result: object) -> object:
     """The result itself, or what it comes to when it is awaitable."""
     if not inspect.isawaitable(result):
         return result

@@ -1,0 +1,120 @@
+"""Several rewards as one, with every part kept by its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from covey.protocols import Reward
+from covey.types import CoveyError, Episode, Problem, Score
+
+Role: TypeAlias = Literal["add", "gate", "oracle"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One reward in a `Combine`.
+
+    ``add``: it counts ``weight`` times. ``gate``: the others' sum counts as far as it does, from 0 to 1.
+    ``oracle``: it is kept beside them, and counts for nothing. An ``optional`` part that isn't scored is
+    left out; otherwise nothing is scored without it. An oracle is optional always.
+    """
+
+    label: str
+    reward: Reward
+    weight: float = 1.0
+    role: Role = "add"
+    optional: bool = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise CoveyError(f"the weight of part {self.label!r} must be a number, not {self.weight}")
+
+    @property
+    def shaping(self) -> bool:
+        """Whether it looks at something else than whether the answer is right."""
+        return bool(getattr(self.reward, "shaping", False))
+
+
+@dataclass(frozen=True)
+class Combine:
+    """The weighted sum of its parts, through its gates.
+
+    ``value = gates · max(sum, 0) + min(sum, 0)``: a closed gate takes what was earned and leaves what it
+    costs, so that a bad form never pays. ``Score.parts`` has each part's own value, unweighted, by its
+    label, and the parts of a part as ``label.part``.
+
+    Raises:
+        CoveyError: no part counts, or two have one label.
+    """
+
+    parts: Sequence[Part]
+
+    def __post_init__(self) -> None:
+        labels = [part.label for part in self.parts]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise CoveyError(f"two parts are called {label!r}: give one of them a label of its own")
+        if not any(part.role == "add" for part in self.parts):
+            raise CoveyError(
+                "a combined reward needs a part that is added; gates and oracles alone earn nothing"
+            )
+
+    def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
+        columns = [self._column(part, episodes) for part in self.parts]
+        return [self._combined([column[i] for column in columns]) for i in range(len(episodes))]
+
+    def check(self, problem: Problem) -> None:
+        """Raise CoveyError when a part can't grade such a problem."""
+        for part in self.parts:
+            if callable(check := getattr(part.reward, "check", None)):
+                check(problem)
+
+    @property
+    def full(self) -> float:
+        """The most that parts whose best is 1 can earn, or 0 at best for an `overlong`."""
+        return sum(
+            part.weight * getattr(part.reward, "full", 1.0)
+            for part in self.parts
+            if part.role == "add" and part.weight > 0
+        )
+
+    @property
+    def grading(self) -> Combine | None:
+        """The same without what is added for form, length or language; None when nothing would be left."""
+        kept = [part for part in self.parts if part.role != "add" or not part.shaping]
+        return replace(self, parts=kept) if any(part.role == "add" for part in kept) else None
+
+    def _column(self, part: Part, episodes: Sequence[Episode]) -> Sequence[Score]:
+        scores = part.reward(episodes)
+        if len(scores) != len(episodes):
+            error = f"it returned {len(scores)} scores for {len(episodes)} completions"
+            return [Score(None, error=error)] * len(episodes)
+        return scores
+
+    def _combined(self, scores: Sequence[Score]) -> Score:
+        kept: dict[str, float | None] = {}
+        total, gate, scored = 0.0, 1.0, False
+        missing: list[str] = []
+        for part, score in zip(self.parts, scores, strict=True):
+            kept |= _named(part.label, score)
+            if score.value is None:
+                if not part.optional and part.role != "oracle":
+                    missing.append(f"{part.label}: {score.error or 'not scored'}")
+            elif part.role == "add":
+                total += part.weight * score.value
+                scored = True
+            elif part.role == "gate":
+                gate *= min(max(score.value, 0.0), 1.0)
+        if missing or not scored:
+            reasons = missing or [
+                f"{p.label}: {s.error or 'not scored'}" for p, s in zip(self.parts, scores, strict=True)
+            ]
+            return Score(None, kept, "; ".join(reasons))
+        return Score(gate * max(total, 0.0) + min(total, 0.0), kept)
+
+
+def _named(label: str, score: Score) -> Mapping[str, float | None]:
+    return {label: score.value, **{f"{label}.{name}": value for name, value in score.parts.items()}}
