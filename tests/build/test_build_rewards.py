@@ -142,3 +142,9 @@ def test_own_code_is_found_however_deep_it_stands(own: str) -> None:
         combine("number", combine({"name": f"{own}:f"})),
     ):
         assert "the author's own code" in str(found(deep))
+
+
+@pytest.mark.parametrize("name", ["judge", "remote"])
+def test_what_asks_a_server_is_found_however_deep_it_stands(name: str) -> None:
+    for reward in ({"name": name}, combine("number", combine({"name": name, "optional": True}))):
+        assert reaches_out(Component.model_validate(reward)) == f"reward {name!r} asks a server"

@@ -8,9 +8,12 @@ REWARDS: dict[str, str] = {
     "combine": "covey.rewards.combine:Combine",
     "exact": "covey.rewards.exact:Exact",
     "format": "covey.rewards.format:Format",
+    "judge": "covey.rewards.judge:Judge",
     "language": "covey.rewards.language:Language",
     "number": "covey.rewards.number:Number",
     "overlong": "covey.rewards.overlong:Overlong",
+    "remote": "covey.rewards.remote:Remote",
+    "reward_model": "covey.rewards.reward_model:RewardModel",
     "regex": "covey.rewards.regex:Regex",
 }
 """Name → ``module:class``. The class takes the reward's parameters; it is imported when it is used."""
