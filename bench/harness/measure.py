@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.others import Others
+
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "asimd", "bf16", "i8mm")
 T = TypeVar("T")
 
@@ -103,11 +105,22 @@ class Report:
     def __init__(self, bench: str, given: argparse.Namespace) -> None:
         self.bench, self.quick = bench, given.quick
         self.machine = machine(given.threads)
+        self._others = Others()
 
     def line(self, **found: Any) -> None:
-        """``against`` and ``ratio`` are None where there is no peer to compare with."""
+        """``against`` and ``ratio`` are None where there is no peer to compare with. ``others`` is the share
+        of the machine that other programs used meanwhile: figures from a busy one are worth little.
+        """
+        others = self._others.share()
+        if others > 0.05:
+            say(f"  other programs used {others:.0%} of this machine: measure again when it is quiet")
         told = {"bench": self.bench, "against": None, "ratio": None, **found}
-        told |= {"quick": self.quick, "machine": self.machine, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        told |= {
+            "quick": self.quick,
+            "others": others,
+            "machine": self.machine,
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
         print(json.dumps(told), flush=True)
 
 

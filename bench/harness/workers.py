@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from harness.environments import cache
 from harness.measure import say
+from harness.others import OURS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "bench" / "workers"
@@ -56,6 +57,7 @@ class Worker:
                 start_new_session=True,  # a group of its own: what it starts is stopped with it
                 env=variables | (environment or {}),
             )
+        OURS.add(self._process.pid)
         say(f"  starting {script} (log: {self.log})")
         try:
             self.facts = self._answer()
@@ -74,6 +76,7 @@ class Worker:
     def close(self) -> None:
         self._signal(signal.SIGKILL)
         self._process.communicate()
+        OURS.discard(self._process.pid)
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,247 @@
+"""Writes the tables of docs/performance.md from benchmarks' JSON lines.
+
+    python bench/tables.py results.jsonl [more.jsonl …] [--page docs/performance.md]
+
+What lies between the page's two ``figures`` comments is replaced. Of two lines on the same thing the later
+counts; lines of ``--quick`` runs are refused. A cell without a line stays empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- figures: written by bench/tables.py -->", "<!-- end of figures -->"
+Line = dict[str, Any]
+
+
+class Found:
+    """The lines by benchmark, case and peer."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self.lines = list(lines)
+        if any(line["quick"] for line in self.lines):
+            raise SystemExit("these are figures of a --quick run, which shows that all works and no more")
+
+    def line(self, bench: str, case: str, against: str = "") -> Line:
+        """The last such line; `against` is how its peer begins. Empty when there is none."""
+        fitting = [
+            line
+            for line in self.lines
+            if (line["bench"], line["case"]) == (bench, case) and (line["against"] or "").startswith(against)
+        ]
+        return fitting[-1] if fitting else {}
+
+
+def cell(line: Line, *path: str) -> str:
+    """A figure by its path into a line; of a spread its median with the range."""
+    value: Any = line
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return f"{value['median']:g} ({value['min']:g}–{value['max']:g})"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)] + [""]
+
+
+def page(found: Found) -> list[str]:
+    """All tables, with the machines they were measured on."""
+    return [
+        *machines(found),
+        *rollout(found),
+        *update(found),
+        *steps(found),
+        *reward(found),
+        *growth(found),
+        *start(found),
+    ]
+
+
+def machines(found: Found) -> list[str]:
+    told = {
+        f"{m['cpu']} ({m['family']}), {m['threads']} of {m['cores']} cores, {', '.join(m['flags'])}, "
+        f"{m['memory_gb']} GB; {line['at'][:10]}"
+        for line in found.lines
+        for m in [line["machine"]]
+    }
+    worst = max((line["others"] for line in found.lines), default=0.0)
+    return [
+        *sorted(told),
+        f"\nOther programs used at most {worst:.1%} of the machine. Medians, with their range.",
+        "",
+    ]
+
+
+def rollout(found: Found) -> list[str]:
+    rows = []
+    for case in ("8x8x128", "2x8x128", "32x8x128", "64x1x128", "1x64x128", "8x8x16-384"):
+        vllm, plain = (found.line("rollout", case, peer) for peer in ("vllm", "transformers"))
+        speed = ("tokens_per_second",)
+        ideal = found.line("roofline", f"decode {case}")
+        rows.append(
+            [
+                case.replace("x", " × "),
+                cell(vllm or plain, "covey", *speed),
+                cell(vllm, "peer", *speed),
+                cell(vllm, "ratio"),
+                cell(plain, "peer", *speed),
+                cell(plain, "ratio"),
+                cell(ideal, "fraction"),
+            ]
+        )
+    head = (
+        "problems × group × tokens",
+        "Covey, tokens/s",
+        "vLLM",
+        "ratio",
+        "`generate`",
+        "ratio",
+        "of the ideal",
+    )
+    return ["### Sampling", "", *table(head, rows)]
+
+
+def update(found: Found) -> list[str]:
+    line = found.line("update", "16x8x16-128")
+    names = ("seconds", "useful_gflop", "tflops", "fraction", "peak_gb")
+    rows = [
+        [
+            *(cell(line, name) for name in names[:3]),
+            cell(line, "gemm", "tflops"),
+            *(cell(line, n) for n in names[3:]),
+        ]
+    ]
+    head = ("seconds", "useful GFLOP", "TFLOP/s", "bf16 GEMM TFLOP/s", "share", "peak GB")
+    return ["### Update of 128 completions", "", *table(head, rows)]
+
+
+def steps(found: Found) -> list[str]:
+    rows = []
+    for case in ("2x8x64", "16x8x64"):
+        default, best = (found.line("step_vs_trl", case, f"trl 1.16.0 {how}") for how in ("as it", "at its"))
+        rows.append(
+            [
+                case.replace("x", " × "),
+                cell(default or best, "covey", "seconds"),
+                cell(default, "peer", "seconds"),
+                cell(default, "ratio"),
+                cell(best, "peer", "seconds"),
+                cell(best, "ratio"),
+                " · ".join(
+                    cell(line, side, "peak_gb")
+                    for line, side in ((default or best, "covey"), (default, "peer"), (best, "peer"))
+                ),
+            ]
+        )
+    head = (
+        "problems × group × tokens",
+        "Covey, s",
+        "TRL as it comes",
+        "ratio",
+        "TRL at its fastest",
+        "ratio",
+        "peak GB of each",
+    )
+    return ["### A step against TRL", "", *table(head, rows)]
+
+
+def reward(found: Found) -> list[str]:
+    lines = [line for line in found.lines if line["bench"] == "time_to_reward" and line["against"]]
+    rows = [
+        [
+            line["against"],
+            str(line["level"]),
+            *(_times(line[side]) for side in ("covey", "peer")),
+            cell(line, "ratio"),
+            cell(line, "ratio_step"),
+        ]
+        for line in lines
+    ]
+    curves = [
+        [
+            line["against"],
+            step,
+            *(_interval(line[side][step]) for side in ("covey_curve", "peer_curve")),
+            "yes" if line["overlap"][step] else "no",
+        ]
+        for line in lines
+        for step in line["covey_curve"]
+    ]
+    head = ("against", "level", "Covey, s", "TRL, s", "ratio", "ratio of a step")
+    curve = ("against", "after steps", "Covey", "TRL", "overlap")
+    return [
+        "### Time to reward",
+        "",
+        *table(head, rows),
+        "Held-out greedy accuracy at equal steps:",
+        "",
+        *table(curve, curves),
+    ]
+
+
+def _times(side: Any) -> str:
+    return (
+        cell({"s": side}, "s")
+        if isinstance(side, dict)
+        else ", ".join("never" if t is None else f"{t:g}" for t in side)
+    )
+
+
+def _interval(one: dict[str, float]) -> str:
+    return f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+
+
+def growth(found: Found) -> list[str]:
+    names = (
+        "rollout_seconds",
+        "update_seconds",
+        "rollout_peak_gb",
+        "update_peak_gb",
+        "step_seconds_by_tokens",
+    )
+    rows = [
+        [sweep, *(cell(found.line("scaling", sweep), "slopes", name) for name in names)]
+        for sweep in ("group_size", "reply", "prompt", "problems", "vocabulary")
+    ]
+    head = ("swept", "sampling", "update", "peak of sampling", "peak of update", "step by tokens")
+    return ["### Growth: the power of the swept size (1 linear, 0 flat)", "", *table(head, rows)]
+
+
+def start(found: Found) -> list[str]:
+    told = {
+        "help": "`covey --help`",
+        "warm": "to the first token, converted weights kept",
+        "cold": "to the first token, GGUF converted anew",
+    }
+    rows = [[name, cell(found.line("startup", case), "seconds")] for case, name in told.items()]
+    return ["### Start", "", *table(("", "seconds"), rows)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument(
+        "--page", type=Path, default=Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+    )
+    given = parser.parse_args()
+    lines = [
+        json.loads(line) for path in given.results for line in path.read_text("utf-8").splitlines() if line
+    ]
+    before, _, rest = given.page.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    text = "\n".join([BEGIN, "", *page(Found(lines)), END])
+    given.page.write_text(before + text + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
