@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,8 +91,16 @@ class Worker:
         answer = json.loads(line) if line else {"error": "it ended\n" + self._tail()}
         if "error" in answer:
             raise SystemExit(f"{self.name}: {answer['error']}\nlog: {self.log}")
-        self._signal(signal.SIGSTOP)
+        self._stop()
         return answer
+
+    def _stop(self) -> None:
+        """Stop it, and see that it has: on a busy machine a signal takes its time."""
+        self._signal(signal.SIGSTOP)
+        status = Path(f"/proc/{self._process.pid}/stat")
+        until = time.monotonic() + 1
+        while status.read_text().rpartition(")")[2].split()[0] not in "Tt" and time.monotonic() < until:
+            time.sleep(0.001)
 
     def _tail(self, lines: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
