@@ -65,7 +65,8 @@ def measured(work: dict[str, Any], modes: list[str], rounds: int, threads: int) 
         say(f"  {name}: {one['seconds']['median']} s a step, {one['peak_gb']} GB")
     seconds = {name: [s["seconds"] for s in steps] for name, steps in found.items()}
     each = {name: [s["seconds"] / s["tokens"] for s in steps] for name, steps in found.items()}
-    phases = found["covey"][-1]["phases"]
+    # "other" has the time it was stopped in
+    phases = {k: rounded(v) for k, v in found["covey"][-1]["phases"].items() if k != "other"}
     return [
         {
             "against": MODES[mode],
@@ -74,8 +75,7 @@ def measured(work: dict[str, Any], modes: list[str], rounds: int, threads: int) 
             "ratio_peak": rounded(told["covey"]["peak_gb"] / told[mode]["peak_gb"]),
             "case": f"{problems}x{work['group_size']}x{work['max_new_tokens']}",
             "work": work,
-            "covey": told["covey"]
-            | {"last_phases": {k: rounded(v) for k, v in phases.items() if k != "step"}},
+            "covey": told["covey"] | {"last_phases": phases},
             "peer": told[mode],
             "versions": {"covey": versions["covey"], "trl": versions[mode]},
         }
