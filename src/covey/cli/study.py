@@ -15,6 +15,7 @@ def study(
     seeds: str = "0,1,2",
     out: Path,
     steps: int | None = None,
+    weights: bool = False,
     json: bool = False,
 ) -> None:
     """Train a recipe with several presets and seeds, and compare them on held-out problems.
@@ -30,9 +31,12 @@ def study(
     seeds
         Whole numbers with commas between.
     out
-        Where runs and tables go; what is finished there isn't trained again.
+        Where runs, tables and curves go. What is finished there isn't trained again, what was
+        stopped goes on.
     steps
         Optimizer steps of each run.
+    weights
+        Keep the models and checkpoints of finished runs, and not their records alone.
     json
         Print the JSON file's content instead of the table.
     """
@@ -42,10 +46,11 @@ def study(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise CoveyError(f"--seeds takes whole numbers with commas between, not {seeds!r}") from None
-    from covey.build.study import markdown
     from covey.build.study import study as carry_out
+    from covey.view.study import markdown
 
-    found = carry_out(settled, out, presets=names, seeds=numbers, told=_quiet if json else _told)
+    told = _quiet if json else _told
+    found = carry_out(settled, out, presets=names, seeds=numbers, weights=weights, told=told)
     if json:
         import json as jsonlib
 
