@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,13 @@ def written(out: Path, sweep: str, rows: list[dict[str, Any]]) -> None:
         chart(out / f"{sweep}{end}.svg", f"{unit} by {label}", label, unit, series)
 
 
+@cache
 def small_model(vocabulary: int) -> str:
     with Worker("widened", threads=1) as worker:
         return worker.call("make", vocabulary=vocabulary)["folder"]
 
 
+@cache
 def smollm2(threads: int) -> str:
     with Worker("prepare", {"model": "smollm2-135m"}, threads=threads) as prepare:
         return prepare.facts["folder"]

@@ -32,7 +32,7 @@ def gemm(rows: int, inner: int, outer: int, dtype: str, seconds: float = 0.3) ->
     x, w = torch.randn(rows, inner).to(kind), torch.randn(outer, inner).to(kind)
     ways = {"linear": fastest(lambda: F.linear(x, w), seconds)}
     if torch.backends.mkldnn.is_available():
-        packed = torch.ops.mkldnn._reorder_linear_weight(w.to_mkldnn(), rows)
+        packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
         run = torch.ops.mkldnn._linear_pointwise
         ways["prepacked"] = fastest(lambda: run(x, packed, None, "none", [], ""), seconds)
     way = min(ways, key=lambda name: ways[name])
