@@ -116,7 +116,6 @@ def test_what_makes_no_sum_is_refused() -> None:
 
 def test_what_is_left_when_form_is_left_out() -> None:
     reward = Combine([Part("a", Exact()), Part("f", Format(), 0.5), Part("g", Format(), role="gate")])
-    assert reward.full == 1.5
     assert reward.grading is not None
     assert [part.label for part in reward.grading.parts] == ["a", "g"]
     assert Combine([Part("f", Format())]).grading is None

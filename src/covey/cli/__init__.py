@@ -30,6 +30,10 @@ for _name, _target, _help in (
 ):
     app.command(_target, name=_name, help=_help)
 
+reward = App(name="reward", help="Try a reward before anything is trained with it.")
+reward.command("covey.cli.reward:try_reward", name="test", help="Try it on gold and on degenerate replies.")
+app.command(reward)
+
 
 def main() -> None:
     """Run a command. What the user can mend is one line on stderr and exit code 1. A run that a signal

@@ -73,15 +73,6 @@ class Combine:
                 check(problem)
 
     @property
-    def full(self) -> float:
-        """The most that parts whose best is 1 can earn, or 0 at best for an `overlong`."""
-        return sum(
-            part.weight * getattr(part.reward, "full", 1.0)
-            for part in self.parts
-            if part.role == "add" and part.weight > 0
-        )
-
-    @property
     def grading(self) -> Combine | None:
         """The same without what is added for form, length or language; None when nothing would be left."""
         kept = [part for part in self.parts if part.role != "add" or not part.shaping]

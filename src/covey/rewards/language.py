@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 from covey.types import CoveyError, Episode, Score
@@ -67,14 +68,20 @@ def scripts(text: str) -> Iterator[str]:
     """The script of each word."""
     last = ""
     for character in text:
-        if unicodedata.category(character) in ("Mn", "Mc", "Cf"):
+        script = _script(character)
+        if script is None:
             continue  # accents and joiners belong to the letter before
-        script = _script(character) if character.isalpha() else ""
         if script and (script != last or script in NO_SPACES):
             yield script
         last = script
 
 
-def _script(letter: str) -> str:
-    name = unicodedata.name(letter, "UNKNOWN").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ")
+@lru_cache(1 << 16)
+def _script(character: str) -> str | None:
+    """A letter's script, "" for what is no letter, None for what only modifies one."""
+    if unicodedata.category(character) in ("Mn", "Mc", "Cf"):
+        return None
+    if not character.isalpha():
+        return ""
+    name = unicodedata.name(character, "UNKNOWN").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ")
     return name.partition(" ")[0].partition("-")[0]

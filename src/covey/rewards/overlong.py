@@ -18,7 +18,6 @@ class Overlong:
     """
 
     shaping: ClassVar[bool] = True
-    full: ClassVar[float] = 0.0
 
     max_tokens: int
     cache_tokens: int

@@ -1,0 +1,46 @@
+"""Trying a reward, on data or on a recipe's own task, before anything is trained with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, islice
+from pathlib import Path
+
+from covey.build.combined import parts_of
+from covey.build.components import build_reward, build_task
+from covey.config import Component, parse, read
+from covey.rewards.examples import EXAMPLES, NUMBERS
+from covey.rewards.probe import Findings, probe
+from covey.types import Problem
+
+
+def probe_reward(
+    target: str, data: Path | None, overrides: Sequence[str], problems: int, full: float | None
+) -> Findings:
+    """Try a reward: a name, ``file.py:name``, or the one of a recipe (``….toml``).
+
+    The problems are the data's, a JSON Lines file as the task ``jsonl`` reads it; or the task's of the
+    recipe; or a few that fit the reward. Raises CoveyError.
+    """
+    recipe = target.endswith(".toml")
+    values = read(target) if recipe else {"model": {"name": "none"}, "task": "arithmetic", "reward": target}
+    if data is not None:
+        values["task"] = {"name": "jsonl", "path": str(data)}
+    parsed = parse(values, overrides, where=target)
+    reward = build_reward(parsed.reward)
+    if data is None and not recipe:
+        chosen: Sequence[Problem] = examples_for(parsed.reward)
+    else:
+        task = build_task(parsed.task)
+        chosen = list(islice(chain(task.problems("train"), task.problems("heldout")), problems))
+    if callable(check := getattr(reward, "check", None)):
+        check(chosen[0])
+    return probe(reward, chosen, full)
+
+
+def examples_for(component: Component) -> tuple[Problem, ...]:
+    """Problems that a reward of Covey's can grade; of a combined one, its first part that asks for some."""
+    if component.name == "combine":
+        found = [examples_for(part.component) for part in parts_of(component.params.get("parts"))]
+        return next((problems for problems in found if problems is not NUMBERS), NUMBERS)
+    return EXAMPLES.get(component.name, NUMBERS)

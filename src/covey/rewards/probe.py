@@ -1,0 +1,190 @@
+"""Does a reward reward what it should, the same twice, and in what time?"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from covey.protocols import Reward
+from covey.rewards.combine import Combine
+from covey.rewards.replies import Reply, degenerate, gold
+from covey.types import Completion, CoveyError, Episode, Problem, Score, StopReason, Turn
+
+MOST_FORMS = 3
+"""Of the forms in which gold is accepted, how many degenerate replies are tried in, beside none."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A reply that wasn't graded as it should be."""
+
+    what: str
+    problem: str
+    kind: str
+    reply: str
+    text: str
+    value: float | None
+
+    def line(self) -> str:
+        value = "not scored" if self.value is None else f"{self.value:g}"
+        text = self.text if len(self.text) <= 60 else f"{self.text[:60]}…"
+        return f"{self.what}: {self.reply}, {value}, on problem {self.problem!r}: {text!r}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What came of trying a reward.
+
+    ``accepted`` is, by form, the share of problems whose gold answer gets full marks in it. ``shaping``: it
+    doesn't look at whether an answer is right, so nothing was held against it that a wrong one earns.
+    ``unscored`` counts degenerate replies without a score, by the reason given. ``milliseconds`` are of
+    single calls.
+    """
+
+    problems: int
+    replies: int
+    full: float
+    shaping: bool
+    accepted: dict[str, float]
+    faults: tuple[Fault, ...]
+    unscored: dict[str, int]
+    milliseconds: dict[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": not self.faults,
+            "problems": self.problems,
+            "replies": self.replies,
+            "full_marks": self.full,
+            "shaping": self.shaping,
+            "accepted": self.accepted,
+            "faults": [vars(fault) | {"text": fault.text[:1000]} for fault in self.faults],
+            "unscored": self.unscored,
+            "milliseconds": self.milliseconds,
+        }
+
+
+def probe(reward: Reward, problems: Sequence[Problem], full: float | None = None) -> Findings:
+    """Try a reward on problems, one reply a call and each reply twice.
+
+    Full marks are what the best gold reply gets, unless ``full`` says; every problem's gold answer must get
+    them in one form at least, and no degenerate reply half of them. Of a combined reward, what is added
+    for form, length or language is left out of that: it is earned by wrong answers, too, and rightly.
+
+    Raises:
+        CoveyError: there are no problems, or one without a gold answer.
+    """
+    if not problems:
+        raise CoveyError("there are no problems to try the reward on")
+    shaping = bool(getattr(reward, "shaping", False))
+    if isinstance(reward, Combine):
+        shaping = reward.grading is None
+        reward = reward.grading or reward
+    trial = _Trial(reward)
+    golds = [trial.grade(problem, gold(problem)) for problem in problems]
+    if full is None:
+        full = max((s.value for scores in golds for _, s in scores if s.value is not None), default=0.0)
+    if full <= 0 and not shaping:
+        for problem, scores in zip(problems, golds, strict=True):
+            trial.fault("no gold reply earns anything", problem, *scores[0])
+        return trial.findings(problems, full, shaping, golds)
+    for problem, scores in zip(problems, golds, strict=True):
+        if not any(_reaches(score, full) for _, score in scores):
+            trial.fault("the gold answer doesn't get full marks", problem, *_best(scores))
+    forms = [form for form in _accepted(golds, full) if form != "bare"][:MOST_FORMS]
+    answers = [problem.answer for problem in problems if problem.answer]
+    for problem in problems:
+        for reply, score in trial.grade(problem, degenerate(problem, answers, forms)):
+            if score.value is None:
+                trial.unscored[score.error or "no reason"] = (
+                    trial.unscored.get(score.error or "no reason", 0) + 1
+                )
+            elif not shaping and score.value >= full / 2:
+                trial.fault("a degenerate reply is rewarded", problem, reply, score)
+    return trial.findings(problems, full, shaping, golds)
+
+
+class _Trial:
+    """A reward being tried: grades, and keeps what it sees."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward = reward
+        self.seconds: list[float] = []
+        self.faults: list[Fault] = []
+        self.unscored: dict[str, int] = {}
+
+    def grade(self, problem: Problem, replies: Sequence[Reply]) -> list[tuple[Reply, Score]]:
+        """Each reply's score, after it was seen to be the same twice."""
+        if not replies:
+            raise CoveyError(f"problem {problem.id!r} has no gold answer and no column good: nothing to try")
+        graded: list[tuple[Reply, Score]] = []
+        for reply in replies:
+            first, second = self._score(problem, reply), self._score(problem, reply)
+            graded.append((reply, first))
+            if first != second:
+                self.fault("graded differently the second time", problem, reply, second)
+        return graded
+
+    def fault(self, what: str, problem: Problem, reply: Reply, score: Score) -> None:
+        why = f" ({score.error})" if score.error else ""
+        self.faults.append(Fault(what + why, problem.id, reply.kind, reply.name, reply.text, score.value))
+
+    def _score(self, problem: Problem, reply: Reply) -> Score:
+        completion = Completion((), None, StopReason.END, 0, reply.text)
+        episode = Episode(problem, 0, (Turn((), completion),))
+        start = time.perf_counter()
+        try:
+            scores = self.reward([episode])
+        except Exception as error:  # foreign code: in a run this would end it, here it is a finding
+            scores = [Score(None, error=f"it raised {type(error).__name__}: {error}")]
+            self.fault("the reward raised", problem, reply, scores[0])
+        self.seconds.append(time.perf_counter() - start)
+        if len(scores) != 1:
+            raise CoveyError(f"the reward returned {len(scores)} scores for one completion")
+        return scores[0]
+
+    def findings(
+        self,
+        problems: Sequence[Problem],
+        full: float,
+        shaping: bool,
+        golds: Sequence[Sequence[tuple[Reply, Score]]],
+    ) -> Findings:
+        ordered = sorted(self.seconds)
+        times = {"p50": _at(ordered, 0.5), "p95": _at(ordered, 0.95), "max": ordered[-1]}
+        return Findings(
+            problems=len(problems),
+            replies=len(self.seconds) // 2,
+            full=full,
+            shaping=shaping,
+            accepted=_accepted(golds, full),
+            faults=tuple(self.faults),
+            unscored=dict(sorted(self.unscored.items(), key=lambda item: -item[1])),
+            milliseconds={name: round(1000 * seconds, 3) for name, seconds in times.items()},
+        )
+
+
+def _accepted(golds: Sequence[Sequence[tuple[Reply, Score]]], full: float) -> dict[str, float]:
+    """Form → share of the problems that have it whose gold answer gets full marks in it; the best first."""
+    count: dict[str, list[bool]] = {}
+    for scores in golds:
+        for reply, score in scores:
+            count.setdefault(reply.form, []).append(_reaches(score, full))
+    shares = {form: sum(reached) / len(reached) for form, reached in count.items() if any(reached)}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _reaches(score: Score, full: float) -> bool:
+    return score.value is not None and score.value >= full - 1e-9
+
+
+def _best(scores: Sequence[tuple[Reply, Score]]) -> tuple[Reply, Score]:
+    return max(scores, key=lambda pair: -math.inf if pair[1].value is None else pair[1].value)
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that so large a share doesn't exceed."""
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
