@@ -13,6 +13,8 @@ from covey.rewards.examples import EXAMPLES, NUMBERS
 from covey.rewards.probe import Findings, probe
 from covey.types import Problem
 
+__all__ = ["Findings", "examples_for", "probe_reward"]
+
 
 def probe_reward(
     target: str, data: Path | None, overrides: Sequence[str], problems: int, full: float | None

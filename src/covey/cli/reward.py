@@ -10,7 +10,7 @@ from covey.cli.options import Overrides
 from covey.view.text import safe
 
 if TYPE_CHECKING:
-    from covey.rewards.probe import Findings
+    from covey.build.probing import Findings
 
 
 def try_reward(
