@@ -73,6 +73,7 @@ class Vectors:
             "gpg": centred * n / np.count_nonzero(r),
             "reinforce_pp_seq_whiten_ddof0": (r - r.mean()) / (np.std(r) + 1e-8),
             "reinforce_pp_baseline_seq_ddof0": centred / (np.std(centred) + 1e-8),
+            "reinforce_pp_baseline_seq_ddof1": centred / (np.std(centred, ddof=1) + 1e-8),
             "reinforce_pp_baseline_token_whiten_verl": (centred - tokens.mean())
             / np.sqrt(np.var(tokens, ddof=1) + 1e-8),
         }
@@ -141,6 +142,11 @@ def losses(v: Vectors) -> dict[str, Any]:
     plain, dapo, r1 = v.clipped(a, 0.2, 0.2), v.clipped(a, 0.2, 0.28), v.clipped(a, 10, 10)
     moved = np.exp(v.new) - np.exp(v.old)
     masked = ((a > 0) & (moved > 0.15)) | ((a < 0) & (-moved > 0.15))
+    pi, mu = np.exp(v.new), np.exp(v.old)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        event = mu * np.log(mu / pi) + (1 - mu) * np.log((1 - mu) / np.maximum(1 - pi, 1e-9))
+    far = (moved * np.sign(a) > 0) & (event > 0.05)
+    wide = v.clipped(a, 0.3, 0.3)
     drift = v.mean(v.old - v.new)
     keep = np.where((a < 0) & (drift > 0.1), 0.0, 1.0)
     seq, tok = "seq_mean_token_mean", "token_mean"
@@ -198,6 +204,15 @@ def losses(v: Vectors) -> dict[str, Any]:
         ),
         "gspo_3e-4_4e-4": sequences(3e-4, 4e-4),
         "gspo_0.2_0.2": sequences(0.2, 0.2),
+        # eq. 13: with one advantage a sequence, GSPO-token is GSPO in value and gradient
+        "gspo_token_0.02_0.03": {
+            key: value for key, value in sequences(0.02, 0.03).items() if key in ("loss", "grad", "clip_frac")
+        },
+        "dppo_binary_kl_0.05_token_mean": v.row(
+            weighted(v, a, np.where(far, 0, r)), tok, frac_masked=far[v.mask].mean()
+        ),
+        "grpo_eps0.3_beta0.02_k1": v.row(lambda x: wide(x) + 0.02 * (x - v.ref), seq),
+        "grpo_eps0.3_beta0.02_k2": v.row(lambda x: wide(x) + 0.01 * (x - v.ref) ** 2, seq),
         "luspo_2e-3_2.5e-3": {**luspo, "aggregation": "sequence"},
         "gmpo_0.4": v.row(geometric, "sequence", seq_ratio=s_gmpo[:, 0]),
         "grpo_opsm_delta0.1_v32": v.row(

@@ -94,16 +94,17 @@ def centre_whiten(
     lengths: SequenceIndex,
     *,
     over: Literal["sequences", "tokens"] = "sequences",
+    ddof: int = 0,
     eps: float = 1e-8,
 ) -> PerSequence:
     """r_i - r̄, then whitened over the batch (REINFORCE++-baseline, 2501.03262).
 
-    Over ``sequences``: ddof 0, eps added to the std. Over ``tokens`` (verl): every sequence counts
+    Over ``sequences``: with ``ddof``, eps added to the std. Over ``tokens`` (verl): every sequence counts
     as often as it has tokens, ddof 1, eps added to the variance.
     """
     centred = _centred(rewards, group)
     if over == "sequences":
-        return _over(centred, _deviation(centred, 0) + eps)
+        return _over(centred, _deviation(centred, ddof) + eps)
     weight = lengths.to(rewards.dtype)
     tokens = weight.sum()
     shifted = centred - (weight * centred).sum() / tokens.clamp(min=1)

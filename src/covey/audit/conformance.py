@@ -22,7 +22,7 @@ from covey.audit.golden_case import Case, read_case
 from covey.audit.golden_losses import correction_rows, loss_rows
 from covey.audit.golden_misc import misc_entropy, misc_section
 from covey.audit.golden_names import advantage_choice
-from covey.audit.golden_rows import Results, Row, Sum, compared, section_rows, unknown
+from covey.audit.golden_rows import Results, Row, Sum, broken, compared, section_rows, unknown
 from covey.audit.golden_steps import micro_batch_rows
 from covey.types import CoveyError
 
@@ -35,15 +35,13 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 def check_file(path: str | Path, dtype: torch.dtype = torch.float64) -> list[Row]:
     """Every row of a golden-vector file, computed in ``dtype`` (float64 or float32).
 
-    Raises CoveyError for a file that can't be read, naming the row that is broken.
+    A row that can't be evaluated is one that fails, with its `Row.problem`; the others are evaluated
+    all the same. Raises CoveyError for a file that isn't one of golden vectors.
     """
     if dtype not in TOLERANCE:
         raise CoveyError(f"golden vectors are checked in float64 or float32, not in {dtype}")
     content = _load(Path(path))
-    try:
-        return [row for name, section in content.items() for row in _top(name, section, dtype)]
-    except CoveyError as error:
-        raise CoveyError(f"{path}: {error}") from None
+    return [row for name, section in content.items() for row in _top(name, section, dtype)]
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -55,6 +53,8 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise CoveyError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise CoveyError(f"{path}: not UTF-8 text: {error.reason}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists without end
+        raise CoveyError(f"{path}: can't be read: {error}") from None
     if not isinstance(content, dict) or not any(name.startswith("case") for name in content):
         raise CoveyError(f"{path}: not a file of golden vectors: it has no 'case_…' table")
     return content
@@ -74,7 +74,12 @@ def _top(name: str, section: Any, dtype: torch.dtype) -> Iterator[Row]:
 
 
 def _case(name: str, section: Mapping[str, Any], dtype: torch.dtype) -> Iterator[Row]:
-    case = read_case(name, section.get("inputs"), dtype)
+    try:
+        case = read_case(name, section.get("inputs"), dtype)
+    except CoveyError as error:
+        yield broken(f"{name}.inputs", str(error))
+        yield from (broken(f"{name}.{key}", f"needs {name}.inputs") for key in section if key != "inputs")
+        return
     tolerance = TOLERANCE[dtype]
     parts = {"losses": loss_rows, "mismatch": correction_rows, "microbatch": micro_batch_rows}
     for key, part in section.items():
@@ -87,7 +92,9 @@ def _case(name: str, section: Mapping[str, Any], dtype: torch.dtype) -> Iterator
         if key in parts:
             yield from parts[key](row, case, part, tolerance)
         elif key == "advantages":
-            yield from section_rows(row, part, lambda part=part: _advantages(case, part), tolerance=tolerance)
+            for one, value in part.items():
+                computed = partial(_advantage, case, one)
+                yield from section_rows(row, {one: value}, computed, tolerance=tolerance)
         elif key == "k_estimators_token_mean":
             yield from section_rows(row, part, lambda: _estimators(case), tolerance=tolerance)
         elif key == "zero_std_group_fraction":
@@ -97,13 +104,11 @@ def _case(name: str, section: Mapping[str, Any], dtype: torch.dtype) -> Iterator
             yield unknown(row, part)
 
 
-def _advantages(case: Case, names: Mapping[str, Any]) -> Results:
-    choices = {name: advantage_choice(name) for name in names}
-    return {
-        name: case.advantages(Algorithm(choice, Choice("clip"), Choice("token_mean")))
-        for name, choice in choices.items()
-        if choice is not None
-    }
+def _advantage(case: Case, name: str) -> Results:
+    choice = advantage_choice(name)
+    if choice is None:
+        return {}
+    return {name: case.advantages(Algorithm(choice, Choice("clip"), Choice("token_mean")))}
 
 
 def _estimators(case: Case) -> Results:

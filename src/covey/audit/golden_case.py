@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -113,17 +114,17 @@ def read_case(name: str, inputs: Any, dtype: torch.dtype) -> Case:
     """The case of a file's ``inputs``. Raises CoveyError naming the row that is missing or broken."""
     if not isinstance(inputs, Mapping):
         raise CoveyError(f"row {name}.inputs: must be a table of inputs")
-    mask = numbers(f"{name}.inputs.mask", inputs.get("mask"), torch.float64, 2) > 0
+    marks = numbers(f"{name}.inputs.mask", inputs.get("mask"), torch.float64, 2)
+    mask = marks > 0
+    if not bool((marks == mask).all()):
+        raise CoveyError(f"row {name}.inputs.mask: holds a number that is neither 0 nor 1")
     lengths = mask.sum(1)
     rewards = numbers(f"{name}.inputs.rewards", inputs.get("rewards"), dtype, 1)
     if len(rewards) != len(mask):
         raise CoveyError(f"row {name}.inputs.rewards: {len(rewards)} rewards for {len(mask)} rows of mask")
     flat = {}
     for key in _TOKEN_INPUTS:
-        values = numbers(f"{name}.inputs.{key}", inputs.get(key), dtype, 2)
-        if values.shape != mask.shape:
-            raise CoveyError(f"row {name}.inputs.{key}: shape {list(values.shape)}, mask {list(mask.shape)}")
-        flat[key] = values[mask]
+        flat[key] = _chosen(f"{name}.inputs.{key}", inputs.get(key), dtype, mask)
     size = _count(f"{name}.inputs.G", inputs.get("G"))
     if len(mask) % size:
         raise CoveyError(f"row {name}.inputs.G: {len(mask)} rows are no whole number of groups of {size}")
@@ -137,16 +138,41 @@ def read_case(name: str, inputs: Any, dtype: torch.dtype) -> Case:
     )
 
 
+def _chosen(row: str, value: Any, dtype: torch.dtype, mask: Tensor) -> Tensor:
+    """A row's numbers where the mask is; what stands in the padding, null and NaN included, is nobody's."""
+    if isinstance(value, list) and all(isinstance(line, list) for line in value):
+        value = [[_number(item) for item in line] for line in value]
+    values = _array(row, value, dtype, 2)
+    if values.shape != mask.shape:
+        raise CoveyError(f"row {row}: shape {list(values.shape)}, mask {list(mask.shape)}")
+    return _finite(row, values[mask])
+
+
+def _number(item: Any) -> Any:
+    """JSON has no NaN and no infinity; files write null, or the word."""
+    if item is None:
+        return math.nan
+    return float(item) if item in ("NaN", "Infinity", "-Infinity") else item
+
+
 def numbers(row: str, value: Any, dtype: torch.dtype, dimensions: int) -> Tensor:
     """A row of finite numbers with that many dimensions. Raises CoveyError naming the row."""
+    return _finite(row, _array(row, value, dtype, dimensions))
+
+
+def _array(row: str, value: Any, dtype: torch.dtype, dimensions: int) -> Tensor:
     if value is None:
         raise CoveyError(f"row {row}: missing")
     try:
         tensor = torch.tensor(value, dtype=dtype)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CoveyError(f"row {row}: not a regular array of numbers ({error})") from None
     if tensor.dim() != dimensions or not tensor.numel():
         raise CoveyError(f"row {row}: needs {dimensions} dimension(s), has shape {list(tensor.shape)}")
+    return tensor
+
+
+def _finite(row: str, tensor: Tensor) -> Tensor:
     if not bool(tensor.isfinite().all()):
         raise CoveyError(f"row {row}: holds a number that is not finite")
     return tensor

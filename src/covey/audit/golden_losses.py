@@ -10,13 +10,17 @@ from covey.algo.diagnostics import mismatch_metrics
 from covey.algo.ratio import bounded_exp
 from covey.audit.golden_case import Case
 from covey.audit.golden_names import AGGREGATIONS, PLAIN, correction_choice, loss_algorithm
-from covey.audit.golden_rows import Results, Row, Sum, section_rows, unknown
+from covey.audit.golden_rows import Results, Row, Sum, broken, section_rows, unknown
 
 
 def loss_rows(name: str, case: Case, losses: Mapping[str, Any], tolerance: float) -> Iterator[Row]:
     """Every row of every loss of a case."""
     for loss_name, section in losses.items():
-        algorithm = loss_algorithm(loss_name)
+        try:
+            algorithm = loss_algorithm(loss_name)
+        except ValueError as error:
+            yield broken(f"{name}.{loss_name}", f"row {name}.{loss_name}: {error}")
+            continue
         if algorithm is None:
             yield unknown(f"{name}.{loss_name}", section)
             continue

@@ -28,7 +28,9 @@ Results: TypeAlias = dict[str, Any]
 
 
 def _overlong(section: Section, dtype: torch.dtype) -> Results:
-    return {length: overlong_penalty(torch.tensor([int(length)]))[0] for length in section}
+    bounds = {key: section[key] for key in ("max_length", "cache") if key in section}
+    lengths = [length for length in section if length not in bounds]
+    return {length: overlong_penalty(torch.tensor([int(length)]), **bounds)[0] for length in lengths}
 
 
 def _process_supervision(section: Section, dtype: torch.dtype) -> Results:
@@ -57,8 +59,9 @@ def _gdpo(section: Section, dtype: torch.dtype) -> Results:
         if found := re.fullmatch(r"gdpo_weights_([\dp_]+)", name):  # gdpo_weights_1_0p5: 1 and 0.5
             own = [float(text.replace("p", ".")) for text in found[1].split("_")]
             results[name] = gdpo(rewards, group, lengths, torch.tensor(own, dtype=dtype))
-        elif name == "gdpo_ddof1_eps1e_4":
-            results[name] = gdpo(rewards, group, lengths, weights)
+        elif found := re.fullmatch(r"gdpo_ddof(\d)_eps(\d+e_\d+)", name):
+            eps = float(found[2].replace("_", "-"))
+            results[name] = gdpo(rewards, group, lengths, weights, ddof=int(found[1]), eps=eps)
     return results
 
 
@@ -188,7 +191,7 @@ def _cons_at_k(section: Section, dtype: torch.dtype) -> Results:
 Evaluate: TypeAlias = Callable[..., Results]
 
 _SECTIONS: dict[str, tuple[Evaluate, set[str]]] = {
-    "overlong_soft_punishment": (_overlong, set()),
+    "overlong_soft_punishment": (_overlong, {"max_length", "cache"}),
     "process_supervision": (_process_supervision, {"step_end_index_0based", "step_rewards"}),
     "gdpo": (_gdpo, {"rewards", "weights", "G"}),
     "kl_gradient_on_policy": (_kl_gradient, {"pi_ref_over_pi"}),

@@ -58,7 +58,7 @@ _ADVANTAGES: Patterns = [
     (r"opo_length_weighted", lambda: Choice("opo")),
     (r"gpg", lambda: Choice("gpg")),
     (r"reinforce_pp_seq_whiten_ddof#", lambda d: Choice("whiten", {"ddof": int(d)})),
-    (r"reinforce_pp_baseline_seq_ddof0", lambda: Choice("centre_whiten", {"over": "sequences"})),
+    (r"reinforce_pp_baseline_seq_ddof#", lambda d: Choice("centre_whiten", {"ddof": int(d)})),
     (r"reinforce_pp_baseline_token_whiten_verl", lambda: Choice("centre_whiten", {"over": "tokens"})),
 ]
 
@@ -92,6 +92,8 @@ def _weighted(
 _LOSSES: Patterns = [
     (r"grpo_eps#_beta#(?:_k3)?", lambda e, b: _with_kl(e, b, "k3")),
     (r"grpo_eps#_beta#_k3_unbiased_v32", lambda e, b: _with_kl(e, b, "ratio_k3")),
+    (r"grpo_eps#_beta#_k1", lambda e, b: _with_kl(e, b, "k1")),
+    (r"grpo_eps#_beta#_k2", lambda e, b: _with_kl(e, b, "k2")),
     (r"grpo_r1_eps#_beta#", lambda e, b: _with_kl(e, b, "k3")),
     (r"dr_grpo_eps#", lambda e: _clipped(e, e, "constant_length", advantage=Choice("mean"))),
     (r"dapo_#_#_token_mean_batch", lambda low, high: _clipped(low, high, "token_mean")),
@@ -116,6 +118,10 @@ _LOSSES: Patterns = [
     (r"dppo_binary_tv_#_token_mean", lambda t: _weighted("dppo_tv", {"threshold": t}, "token_mean")),
     (r"dppo_binary_kl_#_token_mean", lambda t: _weighted("dppo_kl", {"threshold": t}, "token_mean")),
     (r"gspo_#_#", lambda low, high: _clipped(low, high, "sequence_mean", ratio=Choice("sequence"))),
+    (
+        r"gspo_token_#_#",
+        lambda low, high: _clipped(low, high, "sequence_mean", ratio=Choice("sequence_token")),
+    ),
     (r"luspo_#_#", lambda low, high: _clipped(low, high, "sequence_sum", ratio=Choice("sequence"))),
     (r"gmpo_#", lambda bound: _weighted("gmpo", {"low": bound, "high": bound}, "sequence_mean")),
     (

@@ -15,13 +15,15 @@ from covey.types import CoveyError
 @dataclass(frozen=True)
 class Row:
     """One row: what the file says, what Covey computes, and the largest difference relative to the
-    row's size (infinite for a wrong shape, word or missing value)."""
+    row's size (infinite for a wrong shape, word or missing value). ``problem`` says why a row could not
+    be evaluated; it fails then."""
 
     name: str
     ok: bool
     expected: Any
     got: Any
     error: float
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,20 @@ def section_rows(
     inputs: Set[str] = frozenset(),
 ) -> Iterator[Row]:
     """A row for every key of a section that isn't one of its ``inputs``; a key that ``evaluate``
-    has no value for gives a failing row. Raises CoveyError naming a section that can't be read."""
+    has no value for gives a failing row, and so does every key of a section that can't be read."""
     if not isinstance(section, Mapping):
-        raise CoveyError(f"row {name}: must be a table, not {_brief(section)}")
+        yield broken(name, f"row {name}: must be a table, not {_brief(section)}")
+        return
     try:
         results = evaluate()
-    except CoveyError:
-        raise
-    # The file's content is foreign: whatever breaks on it is reported as the row that holds it.
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        missing = f"input {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise CoveyError(f"row {name}: can't be read: {missing}") from None
+    except CoveyError as error:
+        yield from _none_of(name, section, inputs, str(error))
+        return
+    # The file's content is foreign: whatever breaks on it is reported with the rows that hold it.
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as e:
+        missing = f"input {e} is missing" if isinstance(e, KeyError) else str(e)
+        yield from _none_of(name, section, inputs, f"row {name}: can't be read: {missing}")
+        return
     for key, expected in section.items():
         if key in results:
             yield from _compared(f"{name}.{key}", expected, results[key], tolerance)
@@ -66,18 +71,31 @@ def section_rows(
             yield unknown(f"{name}.{key}", expected)
 
 
+def _none_of(name: str, section: Mapping[str, Any], inputs: Set[str], problem: str) -> Iterator[Row]:
+    """A section without results: a failing row for each that it should have."""
+    yield from (broken(f"{name}.{key}", problem) for key in section if key not in inputs)
+
+
+def broken(name: str, problem: str) -> Row:
+    """A row that could not be evaluated."""
+    return Row(name, False, None, None, math.inf, " ".join(problem.split()))
+
+
 def unknown(name: str, expected: Any) -> Row:
     """A row that Covey has no meaning for. It fails: nothing is skipped in silence."""
-    return Row(f"unknown: {name}", False, expected, None, math.inf)
+    return Row(f"unknown: {name}", False, expected, None, math.inf, "nothing of that name is known here")
 
 
 def compared(name: str, expected: Any, got: Any, tolerance: float) -> Row:
-    """One row against Covey's value. Raises CoveyError when the file's value isn't of a kind."""
+    """One row against Covey's value."""
     scale = 0.0
     if isinstance(got, Sum):
         got, scale = got.value, float(got.scale)
     got = got.tolist() if isinstance(got, Tensor) else got
-    error = _difference(name, expected, got, scale)
+    try:
+        error = _difference(name, expected, got, scale)
+    except CoveyError as problem:
+        return broken(name, str(problem))
     return Row(name, error <= tolerance, expected, got, error)
 
 
@@ -86,7 +104,8 @@ def _compared(name: str, expected: Any, got: Any, tolerance: float) -> Iterator[
         yield compared(name, expected, got, tolerance)
         return
     if not isinstance(expected, Mapping):
-        raise CoveyError(f"row {name}: must be a table, not {_brief(expected)}")
+        yield broken(name, f"row {name}: must be a table, not {_brief(expected)}")
+        return
     for key, value in expected.items():
         if key in got:
             yield from _compared(f"{name}.{key}", value, got[key], tolerance)
@@ -104,7 +123,10 @@ def _difference(name: str, expected: Any, got: Any, scale: float) -> float:
             raise CoveyError(f"row {name}: {_brief(w)} is neither a number nor a word")
         if _is_number(w) != _is_number(f) or (not _is_number(w) and w != f):
             return math.inf
-    values = [(float(w), float(f)) for w, f in pairs if _is_number(w)]
+    try:
+        values = [(float(w), float(f)) for w, f in pairs if _is_number(w)]
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf
     if any(not math.isfinite(w) or not math.isfinite(f) for w, f in values):
         return math.inf
     largest = max((abs(w) for w, _ in values), default=0.0)

@@ -33,8 +33,8 @@ def conformance(file: Path, *, dtype: Literal["float64", "float32"] = "float64")
 def _error(row: Row) -> str:
     if row.ok:
         return f"  {row.error:.1e}"
-    if row.got is None:
-        return ""
+    if row.problem:
+        return f"  {row.problem}"
     return f"  expected {_short(row.expected)}, got {_short(row.got)}, off by {row.error:.1e}"
 
 
