@@ -41,7 +41,10 @@ def main() -> None:
     )
     parser.add_argument("--no-preload", action="store_true", help="run vLLM without the libraries it advises")
     given = parsed(parser)
-    cases = [c for c in (QUICK if given.quick else FULL) if not given.only or c.name in given.only]
+    known = {case.name: case for case in (QUICK if given.quick else FULL)}
+    if unknown := set(given.only or ()) - known.keys():
+        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    cases = [known[name] for name in given.only or known]
     report = Report("rollout", given)
     with contextlib.ExitStack() as stack:
         with Worker("prepare", {"model": "smollm2-135m"}, threads=given.threads) as prepare:

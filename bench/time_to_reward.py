@@ -1,6 +1,6 @@
 """Seconds until a model has learned the demo's task, in Covey and in TRL 1.16.0.
 
-    python bench/time_to_reward.py [--quick] [--level 0.6] [--mode best] [--steps 30] [--rounds 3]
+    python bench/time_to_reward.py [--quick] [--level 0.6] [--mode best] [--steps 20] [--rounds 3]
 
 SmolLM2-135M learns two-digit addition: 16 problems × 8 completions of at most 16 tokens a step, a constant
 rate of 2e-5, AdamW, TRL's loss; the same problems in the same order on both sides. After every few steps
@@ -9,7 +9,7 @@ time is the sum of its steps up to the first measurement from which on accuracy 
 ``ratio`` is of the medians over seeds, None when a run never got there. A line for each run has its curve,
 and one the two sides' curves at equal steps over all seeds, with Wilson's 95 % intervals, so that equal
 learning can be judged (``overlap``). TRL's mode ``best`` trains bf16 weights, whose rounding swallows small
-updates; ``fp32`` is its fastest with fp32 weights. Runs alternate: one process computes at a time.
+updates; ``fp32`` is its fastest with fp32 weights. A round is a seed; runs alternate.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from harness.workers import Worker
 def main() -> None:
     parser = arguments(__doc__, rounds=3, quick=1)
     parser.add_argument("--level", type=float, default=0.6)
-    parser.add_argument("--mode", action="append", choices=list(MODES), help="TRL's; best when absent")
-    parser.add_argument("--steps", type=int, help="30, quick 4")
+    parser.add_argument(
+        "--mode", action="append", choices=list(MODES), help="TRL's; default and best when absent"
+    )
+    parser.add_argument("--steps", type=int, help="20, quick 4")
     parser.add_argument("--every", type=int, default=2, help="steps between measurements")
     parser.add_argument("--rate", type=float, default=2e-5, help="the learning rate")
     given = parsed(parser)
-    report, modes = Report("time_to_reward", given), given.mode or ["best"]
-    steps = given.steps or (4 if given.quick else 30)
+    report, modes = Report("time_to_reward", given), given.mode or ["default", "best"]
+    steps = given.steps or (4 if given.quick else 20)
     heldout = 32 if given.quick else 128
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ("covey", *modes)}
     for seed in range(given.rounds):
