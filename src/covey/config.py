@@ -110,6 +110,8 @@ class Rollout(_Section):
     refills: int = Field(default=1, ge=0)
     """Rounds of fresh problems that may replace groups without a signal."""
     engine: Named = Component(name="local")
+    draw: Named = _later(Component(name="uniform"))
+    """Which problems come next: uniform, retire or curriculum; see docs/tasks.md."""
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]

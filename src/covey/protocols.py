@@ -29,6 +29,15 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class Weighted(Protocol):
+    """A task of several parts, whose training problems follow each other part by part."""
+
+    def shares(self) -> Sequence[tuple[int, float]]:
+        """For each part its number of training problems, and its weight in what is drawn."""
+        ...
+
+
+@runtime_checkable
 class Reward(Protocol):
     """Scores the episodes of one problem, together, so that it may compare them.
 

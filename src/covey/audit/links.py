@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from covey.audit.drawn import redrawn
 from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meanings
 from covey.audit.recorded import Record, place_of
@@ -28,7 +29,7 @@ def chain_checks(record: Record, meanings: Meanings) -> Iterator[Check]:
     _ends(check, record)
     yield check
     yield model(record, meanings)
-    yield checkpoints(record)
+    yield checkpoints(record, meanings)
 
 
 def _link(check: Check, step: int, row: Row, record: Record) -> None:
@@ -109,9 +110,11 @@ def _weights(check: Check, files: Sequence[Path], meanings: Meanings) -> str | N
     return joined(fingerprint({name: tensors[name] for name in names}))
 
 
-def checkpoints(record: Record) -> Check:
+def checkpoints(record: Record, meanings: Meanings) -> Check:
     """Every complete checkpoint holds the tensors and the state of its link."""
     check = Check("checkpoints", "checkpoints hashed again")
+    known = meanings.without("task") is None
+    sources = {one.step + 1: state for one, _, state in redrawn(record, meanings)} if known else {}
     for step, folder in record.layout.checkpoints().items():
         place = {"checkpoint": step}
         if not (folder / COMPLETE).exists():
@@ -129,22 +132,21 @@ def checkpoints(record: Record) -> Check:
             continue
         for name, value in parts.items():
             check.same(place, f"hash of the {name}", row.get(name), value)
-        for name, value in _state(record, step, row).items():
+        for name, value in _state(record, step, row, sources.get(step)).items():
             check.same(place, name, state.get(name), value)
     if not check.count:
         check.skipped = "there is none"
     return check
 
 
-def _state(record: Record, step: int, row: Row) -> Row:
+def _state(record: Record, step: int, row: Row, source: Row | None) -> Row:
     """What the record implies of a checkpoint's state."""
-    before = [one for one in record.unbroken if one.step < step]
     implied: Row = {
         "step": step,
         "policy_version": record.version(step),
         "chain": row.get("hash"),
         "run": origin(record.manifest),
     }
-    if len(before) == step:
-        implied["source"] = {"drawn": sum(len(one.groups) for one in before)}
+    if source is not None:
+        implied["source"] = source
     return implied

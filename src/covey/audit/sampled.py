@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from covey.audit.drawn import redrawn
 from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meaning, Meanings, there
 from covey.audit.recorded import Record
 from covey.records.rows import as_json
-from covey.rollout import Order
 from covey.rollout.filters import exclusion
 from covey.types import Episode, Group, Problem, Score, StopReason
 
@@ -31,18 +31,13 @@ def sampled_checks(record: Record, meanings: Meanings) -> Iterator[Check]:
 
 def problems(check: Check, record: Record, meanings: Meanings) -> None:
     """The seed draws these problems from the task, and as many groups as its refills call for."""
-    drawn = 0
-    for step in record.unbroken:
+    for step, drawn, _ in redrawn(record, meanings):
         meaning = meanings.at(step.step)
-        order = Order(len(meaning.train), meaning.recipe.seed)
-        order.drawn = drawn
-        drawn += len(step.groups)
-        due = _groups_due(meaning, step.groups)
-        check.same({"step": step.step}, "number of groups", len(step.groups), due)
-        for index, number in enumerate(order.take(len(step.groups))):
+        check.same({"step": step.step}, "number of groups", len(step.groups), len(drawn))
+        for index, (number, group) in enumerate(zip(drawn, step.groups, strict=False)):
             check.count += 1
             wanted = meaning.train[number]
-            for name, recorded, computed in _fields(step.groups[index].problem, wanted):
+            for name, recorded, computed in _fields(group.problem, wanted):
                 check.same({"step": step.step, "group": index}, name, recorded, computed)
 
 
@@ -172,16 +167,6 @@ def _episodes(record: Record, meanings: Meanings) -> Iterator[tuple[dict[str, in
     for place, group, meaning in _groups(record, meanings):
         for episode in group.episodes:
             yield {**place, "sample": episode.sample}, episode, meaning
-
-
-def _groups_due(meaning: Meaning, groups: Sequence[Group]) -> int:
-    """How many groups a step has, given which of them carried a signal."""
-    rollout = meaning.recipe.rollout
-    total = missing = rollout.problems_per_step
-    for _ in range(rollout.refills):
-        missing -= sum(group.excluded is None for group in groups[total - missing : total])
-        total += missing
-    return total
 
 
 def _fields(recorded: Problem, computed: Problem) -> Iterator[tuple[str, Any, Any]]:

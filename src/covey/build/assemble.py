@@ -14,15 +14,15 @@ import torch
 import covey.types
 from covey.algo import Algorithm, preset
 from covey.build import watch
-from covey.build.components import build_engine, build_reward, build_task, check_engine
+from covey.build.components import build_draw, build_engine, build_reward, build_task, check_engine
 from covey.config import Recipe
 from covey.evals.evaluate import Evaluator
 from covey.learn import Optimizer, PolicyLearner, Schedule, footprint, unsupported
 from covey.models import Policy, load_policy
 from covey.models.loading import locate
-from covey.protocols import Engine, Reward, Sampler, Task
+from covey.protocols import Engine, Reward, Sampler, Task, Weighted
 from covey.records import code_version, environment, hash_file, hash_tree
-from covey.rollout import Order, SynchronousSource
+from covey.rollout import Mixed, Order, SynchronousSource, Uniform
 from covey.types import CoveyError, Problem, Sampling
 
 GIB = 1 << 30
@@ -59,6 +59,7 @@ def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None =
         raise CoveyError(f"[task] {recipe.task.name!r} has no training problems")
     if callable(check := getattr(reward, "check", None)):
         check(problems[0])
+    draw_of(recipe, task, len(problems))
     return Parts(recipe, algorithm, task, reward, problems, chosen(heldout, recipe.eval.problems))
 
 
@@ -176,6 +177,17 @@ def longest_prompt(parts: Parts, policy: Policy, look: int = 16) -> int:
     return tokens
 
 
+def draw_of(recipe: Recipe, task: Task, count: int) -> Uniform | Mixed:
+    """What draws from a task's ``count`` training problems; from each part's, where it has several."""
+    component = recipe.rollout.draw
+    if not isinstance(task, Weighted):
+        return build_draw(component, count, recipe.seed)
+    counts, weights = zip(*task.shares(), strict=True)
+    if sum(counts) != count:
+        raise CoveyError(f"[task] its shares are of {sum(counts)} training problems, but it has {count}")
+    return Mixed([build_draw(component, share, recipe.seed) for share in counts], counts, weights)
+
+
 def source_of(parts: Parts, policy: Policy, engine: Engine, reward: Reward) -> SynchronousSource:
     recipe = parts.recipe
     return SynchronousSource(
@@ -189,6 +201,7 @@ def source_of(parts: Parts, policy: Policy, engine: Engine, reward: Reward) -> S
         seed=recipe.seed,
         refills=recipe.rollout.refills,
         max_prompt_tokens=recipe.rollout.max_prompt_tokens,
+        draw=draw_of(recipe, parts.task, len(parts.train)),
     )
 
 

@@ -21,6 +21,7 @@ from covey.models import Policy
 from covey.protocols import Engine, Reward, Task
 from covey.rewards import REWARDS
 from covey.rewards.foreign import reward_of
+from covey.rollout import DRAWS, Uniform
 from covey.tasks import TASKS
 from covey.types import CoveyError
 
@@ -77,6 +78,14 @@ def _names(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inside in value:
             yield from [inside] if isinstance(inside, str) else _names(inside)
+
+
+def build_draw(component: Component, count: int, seed: int) -> Uniform:
+    """The draw a recipe names, of ``count`` problems. Raises CoveyError for an unknown name or parameter."""
+    if component.name not in DRAWS:
+        hint = _did_you_mean(component.name, DRAWS) or f"there are: {', '.join(DRAWS)}"
+        raise CoveyError(f"[rollout] unknown draw {component.name!r}; {hint}")
+    return _call("rollout.draw", component, partial(DRAWS[component.name], count, seed))
 
 
 def build_engine(component: Component, policy: Policy) -> Engine:

@@ -1,6 +1,10 @@
 """Rollouts: episodes, groups, and the stream of them."""
 
+from covey.rollout.draw import Curriculum, Mixed, Retire, Uniform, redraw
 from covey.rollout.order import Order
 from covey.rollout.source import SynchronousSource
 
-__all__ = ["Order", "SynchronousSource"]
+DRAWS: dict[str, type[Uniform]] = {"uniform": Uniform, "retire": Retire, "curriculum": Curriculum}
+"""The ways to draw problems, by the name a recipe has for them."""
+
+__all__ = ["DRAWS", "Mixed", "Order", "SynchronousSource", "Uniform", "redraw"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from covey.protocols import Chat, Reward, Sampler
+from covey.rollout.draw import Mixed, Uniform
 from covey.rollout.filters import exclusion
-from covey.rollout.order import Order
 from covey.types import (
     CoveyError,
     DrawKey,
@@ -26,9 +26,9 @@ from covey.types import (
 class SynchronousSource:
     """Groups sampled by the newest weights: policy lag 0.
 
-    Every step draws ``problems_per_step`` problems. A group that carries no signal is kept in the
-    record but excluded from training, and replaced by a fresh problem, in at most ``refills``
-    further rounds; what is still missing then is trained without.
+    Every step draws ``problems_per_step`` problems, uniformly unless another ``draw`` is given. A group
+    that carries no signal is kept in the record but excluded from training, and replaced by a fresh
+    problem, in at most ``refills`` further rounds; what is still missing then is trained without.
     """
 
     def __init__(
@@ -44,13 +44,14 @@ class SynchronousSource:
         seed: int,
         refills: int = 1,
         max_prompt_tokens: int | None = None,
+        draw: Uniform | Mixed | None = None,
     ) -> None:
         self.problems, self.sampler, self.chat, self.reward = problems, sampler, chat, reward
         self.sampling = sampling
         self.problems_per_step, self.group_size, self.refills = problems_per_step, group_size, refills
         self.seed = seed
         self.max_prompt_tokens = max_prompt_tokens
-        self.order = Order(len(problems), seed)
+        self.draw = draw or Uniform(len(problems), seed)
 
     def next(self, step: int) -> Sequence[Group]:
         """The step's groups in the order drawn, excluded ones among them."""
@@ -58,8 +59,9 @@ class SynchronousSource:
         seen: Counter[str] = Counter()
         missing = self.problems_per_step
         for _ in range(1 + self.refills):
-            drawn = [self.problems[i] for i in self.order.take(missing)]
-            fresh = self.sample(step, drawn, seen)
+            drawn = self.draw.take(step, missing)
+            fresh = self.sample(step, [self.problems[i] for i in drawn], seen)
+            self.draw.saw(step, drawn, fresh)
             groups += fresh
             missing -= sum(g.excluded is None for g in fresh)
             if not missing:
@@ -114,7 +116,7 @@ class SynchronousSource:
         return ids
 
     def state(self) -> Mapping[str, Any]:
-        return {"drawn": self.order.drawn}
+        return self.draw.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.order.drawn = int(state["drawn"])
+        self.draw.restore(state)
