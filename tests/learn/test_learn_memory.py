@@ -69,7 +69,7 @@ def test_weights_are_masters_gradients_moments_and_the_copy() -> None:
 )
 def test_the_budget_is_used_and_kept(per_token: int, words: int, head: int, budget: int) -> None:
     """The number of tokens is the largest that fits, but at least one sequence always runs."""
-    cost = Footprint(weights=0, per_token=per_token, logits=16 * words, head=head)
+    cost = Footprint(weights=0, per_token=per_token, logits=16 * words, head=head, chunk=4 * CHUNK_BYTES)
     tokens = cost.tokens(float(budget))
     assert tokens >= 1
     assert tokens == 1 or cost.activations(tokens) <= budget
@@ -77,7 +77,7 @@ def test_the_budget_is_used_and_kept(per_token: int, words: int, head: int, budg
 
 
 def test_logits_never_take_more_than_a_chunk() -> None:
-    cost = Footprint(weights=0, per_token=0, logits=16 * 49_152, head=0)
+    cost = Footprint(weights=0, per_token=0, logits=16 * 49_152, head=0, chunk=4 * CHUNK_BYTES)
     # 4 bytes × 49,152 words: 341 tokens fill a chunk of 64 MiB, of which there are four copies
     assert cost.activations(341) == 341 * 16 * 49_152
     assert cost.activations(342) == cost.activations(10**6) == 4 * CHUNK_BYTES

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from covey import kernels
 from covey.models import Policy, chosen_logprobs, logprobs
 from covey.models.chat import ChatFormat
 
@@ -147,5 +148,6 @@ def test_no_logits_are_kept_for_the_backward_pass() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         chosen_logprobs(policy, hidden, chosen)
-    # hidden, the head's own weight, the chosen ids
-    assert sorted(saved) == sorted([TOKENS * WIDTH, WORDS * WIDTH, TOKENS])
+    # hidden, the head's own weight, the chosen ids; with kernels also log-sum-exp and entropy of each token
+    fused = [TOKENS] * 2 if kernels.usable(hidden) else []
+    assert sorted(saved) == sorted([TOKENS * WIDTH, WORDS * WIDTH, TOKENS, *fused])

@@ -16,6 +16,7 @@ SECTIONS = {
         "environment.cpu",
         "environment.gpu",
         "environment.threads",
+        "environment.kernels",
         "environment.memory_bytes",
         "environment.platform",
     ),
@@ -32,6 +33,7 @@ DECISIVE = (
     "environment.cpu.flags",
     "environment.gpu",
     "environment.threads",
+    "environment.kernels",
     "model.dtype",
     "model.device",
 )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import covey.types
+from covey import kernels
 from covey.algo import Algorithm, preset
 from covey.build import watch
 from covey.build.components import build_draw, build_engine, build_reward, build_task, check_engine
@@ -243,8 +244,13 @@ def manifest_of(parts: Parts, policy: Policy) -> dict[str, Any]:
         },
         "sentinels": watch.described(recipe),
         "code": code_version(Path(covey.types.__file__).parent),
-        "environment": environment(threads=torch.get_num_threads(), gpu=gpu),
+        "environment": environment(threads=torch.get_num_threads(), gpu=gpu, kernels=_kernels(policy)),
     }
+
+
+def _kernels(policy: Policy) -> str | None:
+    """Which compiled kernels the policy computes with, where it does."""
+    return kernels.identity() if kernels.usable(policy.head.weight) else None
 
 
 def model_hash(recipe: Recipe) -> str | None:

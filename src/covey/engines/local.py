@@ -31,12 +31,16 @@ class LocalEngine:
         self.slots = slots
 
     def load(self, weights: Weights) -> None:
-        """Follow the learner: the module is shared, so there is nothing to copy, only to check."""
+        """Follow the learner: the module is shared, so there is nothing to copy, only to check, and to lay
+        out for sampling where that pays."""
         if weights.policy is not self.policy or weights.version != self.policy.version:
             raise CoveyError(
                 f"the engine holds version {self.policy.version} of its weights and was handed version "
                 f"{weights.version} of {'the same' if weights.policy is self.policy else 'another'} policy"
             )
+        if self.policy.dense is not None and self.policy.dense.ready:
+            with torch.no_grad():
+                self.policy.dense.packed()
 
     def fingerprint(self) -> dict[str, str]:
         """What it computes with: every parameter of its module as it is, see `Fingerprinted`."""

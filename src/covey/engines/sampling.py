@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covey import kernels
 from covey.types import DrawKey
 
 _BLOCK = 256
@@ -27,11 +28,14 @@ def uniforms(key: DrawKey, count: int) -> np.ndarray:
 def draw(logits: Tensor, uniform: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
     """(token ids ``[B]``, their ``sampler_logp`` ``[B]`` fp32) by inverse transform.
 
-    logits ``[B, V]`` fp32, overwritten; uniform ``[B]`` float64; temperature ``[B]``, 0 meaning
+    logits ``[B, V]``, overwritten; uniform ``[B]`` float64; temperature ``[B]``, 0 meaning
     greedy. The log-probability is of the very distribution drawn from,
     ``softmax(logits / temperature)``; for greedy rows, of the untempered one. A token of
     probability zero is never drawn.
     """
+    if kernels.usable(logits):
+        return kernels.draw(logits.contiguous(), uniform.contiguous(), temperature.contiguous())
+    logits = logits.float()
     # the vocabulary is long: every pass over the logits that isn't needed is left out
     greedy = temperature == 0
     if bool((temperature != 1).any()):

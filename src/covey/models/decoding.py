@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from covey import kernels
 from covey.models.attention import How, branches, visible
+from covey.models.fused import attends
 from covey.models.policy import Policy
 from covey.models.tree import shared_stem
 
@@ -40,6 +42,7 @@ class Decoder:
         self._used = 0  # own positions any stepped cell has
         self._cells: Tensor  # [B] flat grid index p·N + n
         self._writes: Tensor  # [B·K] flat row of a cache where the new key or value goes
+        self._by_row: Tensor  # [B, 4] the stepped cells in order of rows, see `kernels.attend_grid`
         self._masks: dict[int, Tensor] = {}
 
     @property
@@ -51,8 +54,8 @@ class Decoder:
     def admit(self, prompts: Sequence[Sequence[int]], cells: int) -> Tensor:
         """Prefill prompts as new rows of at least ``cells`` cells each.
 
-        Returns fp32 logits ``[len(prompts), vocabulary]`` of the first token after each prompt;
-        the rows are appended in the order given.
+        Returns logits ``[len(prompts), vocabulary]`` of the first token after each prompt, as
+        `Policy.drawable` gives them; the rows are appended in the order given.
         """
         kept: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -65,13 +68,13 @@ class Decoder:
         ids = [*prompts[0][:stem], *(t for p in prompts for t in p[stem:])]
         flat = torch.tensor(ids, device=policy.device)
         hidden = policy.hidden(flat, tree, tree.positions)
-        logits = policy.logits(hidden[tree.last_of_prompt])
+        logits = policy.drawable(hidden[tree.last_of_prompt])
         self._append(kept, tree.prompt_lengths, cells)
         return logits
 
     @torch.no_grad()
     def step(self, rows: Tensor, columns: Tensor, token_ids: Tensor) -> Tensor:
-        """Append one token to each of the named cells and return the fp32 logits of the next.
+        """Append one token to each of the named cells and return the logits of the next.
 
         rows, columns ``[B]``: cells of the grid, each at most once; token_ids ``[B]``.
         Returns ``[B, vocabulary]``.
@@ -81,7 +84,7 @@ class Decoder:
         self._place(rows, columns, own)
         hidden = self.policy.hidden(token_ids, self, self._prompt_lengths[rows] + own)
         self._lengths[rows, columns] += 1
-        return self.policy.logits(hidden)
+        return self.policy.drawable(hidden)
 
     def _place(self, rows: Tensor, columns: Tensor, own: Tensor) -> None:
         """Where the stepped cells are, in the flat views that every layer indexes alike."""
@@ -94,11 +97,19 @@ class Decoder:
             ((rows[:, None] * key.shape[1] + heads) * n + columns[:, None]) * key.shape[3] + own[:, None]
         ).flatten()
         self._masks = {}
+        order = torch.argsort(rows, stable=True)  # cells of one prompt together
+        self._by_row = torch.stack([rows, columns, own, order.new_empty(len(rows))], 1)[order]
+        self._by_row[:, 3] = order
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """The `Layout` of a decoding step: ``[B, heads, D]`` of the stepped cells."""
         p, n = self.grid
         held = self._layers[layer]
+        if attends(query, key, value, how.softcap):
+            fresh, lengths = (key, value), self._prompt_lengths
+            return kernels.attend_grid(
+                query, fresh, held.prompt, held.own, self._by_row, lengths, how.scale, how.window
+            )
         for cache, fresh in zip(held.own, (key, value), strict=True):
             cache.view(-1, cache.shape[-1]).index_copy_(0, self._writes, fresh.reshape(-1, fresh.shape[-1]))
         whole = query.new_zeros(p * n, *query.shape[1:]).index_copy_(0, self._cells, query)
@@ -141,7 +152,8 @@ class Decoder:
             held = self._layers.get(layer)
             if held is None:
                 empty = key.new_zeros(rows, key.shape[1], width, 0, key.shape[3])
-                self._layers[layer] = _Layer((key, value), (empty, empty.clone()))
+                prompt = (key.contiguous(), value.contiguous())
+                self._layers[layer] = _Layer(prompt, (empty, empty.clone()))
                 continue
             held.prompt = (_stack(held.prompt[0], key, 2), _stack(held.prompt[1], value, 2))
             fresh = key.new_zeros(rows, key.shape[1], width, held.own[0].shape[3], key.shape[3])

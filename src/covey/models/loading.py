@@ -17,6 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from covey import kernels
 from covey.models import attention, gguf, tiny
 from covey.models.chat import ChatFormat
 from covey.models.check import verify_packing
@@ -37,6 +38,8 @@ def load_policy(name: str | Mapping[str, Any], *, dtype: str = "auto", device: s
     """
     where = pick_device(device)
     compute = pick_dtype(dtype, where)
+    if where.type == "cpu":
+        kernels.keep_memory()
     attention.register()
     with _quiet():
         module, tokenizer = tiny.make(name) if isinstance(name, Mapping) else _read(name)

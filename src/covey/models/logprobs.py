@@ -8,11 +8,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from covey import kernels
 from covey.models.policy import Policy, shape_logits
 
 CHUNK_BYTES = 64 << 20
 """Upper bound of one chunk's fp32 logits: with SmolLM2's 49,152 words, 341 tokens. The backward pass
 holds four times as much; larger chunks are no faster."""
+
+FUSED_CHUNK_BYTES = 3 << 25
+"""The same where kernels read the logits as they are and turn them into their gradient in place: with
+49,152 words in bf16, 1,024 tokens."""
 
 
 def chosen_logprobs(
@@ -29,6 +34,8 @@ def chosen_logprobs(
     """
     head = policy.head
     bias = head.bias if head.bias is not None else None
+    if policy.plain_head and kernels.usable(hidden, head.weight):
+        return _Fused.apply(hidden, head.weight, bias, chosen, temperature)
     return _Chosen.apply(hidden, head.weight, bias, chosen, temperature, policy.module.config)
 
 
@@ -83,6 +90,59 @@ class _Chosen(torch.autograd.Function):
         d_bias = None if d_bias is None or bias is None else d_bias.to(bias.dtype)
         assert d_weight is not None
         return d_hidden, d_weight.to(weight.dtype), d_bias, None, None, None
+
+
+class _Fused(torch.autograd.Function):
+    """The same over `covey.kernels`: one pass over the logits each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, chosen: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        parts = _fused_chunks(hidden, weight)
+        found = [
+            kernels.chosen(torch.nn.functional.linear(hidden[part], weight, bias), chosen[part], temperature)
+            for part in parts
+        ]
+        logp, entropy, lse = (torch.cat(several) for several in zip(*found, strict=True))
+        ctx.temperature = temperature
+        ctx.save_for_backward(hidden, weight, bias, chosen, lse, entropy)
+        return logp, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, chosen, lse, entropy = ctx.saved_tensors
+        of_logp, of_entropy = (g.float().contiguous() for g in grads)
+        d_hidden = torch.empty_like(hidden)
+        d_weight: Tensor | None = None
+        d_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        parts = _fused_chunks(hidden, weight)
+        for part in parts:
+            rows = hidden[part]
+            logits = torch.nn.functional.linear(rows, weight, bias)
+            saved, wanted = (lse[part], entropy[part]), (of_logp[part], of_entropy[part])
+            kernels.chosen_backward(logits, chosen[part], ctx.temperature, saved, wanted)
+            torch.mm(logits, weight, out=d_hidden[part])
+            own = logits.T @ rows
+            if len(parts) == 1:
+                d_weight = own
+            elif d_weight is None:
+                d_weight = own.float()
+            else:
+                d_weight += own
+            if d_bias is not None:
+                d_bias += logits.float().sum(0)
+        assert d_weight is not None
+        d_bias = None if d_bias is None or bias is None else d_bias.to(bias.dtype)
+        return d_hidden, d_weight.to(weight.dtype), d_bias, None, None
+
+
+def _fused_chunks(hidden: Tensor, weight: Tensor) -> list[slice]:
+    """As few chunks as the bound allows, of equal size."""
+    most = max(1, FUSED_CHUNK_BYTES // (weight.shape[0] * weight.element_size()))
+    count = max(1, -(-len(hidden) // most))
+    size = max(1, -(-len(hidden) // count))
+    return [slice(i, min(i + size, len(hidden))) for i in range(0, max(len(hidden), 1), size)]
 
 
 def _log_softmax(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from covey.models.chat import ChatFormat
+from covey.models.dense import dense_of
 from covey.models.tree import Tree
 
 
@@ -30,6 +31,7 @@ class Policy:
         self.version = 0
         self.end_ids = frozenset(end_ids(module, tokenizer))
         self.tied = tied_names(module)
+        self.dense = dense_of(module)
 
     @property
     def device(self) -> torch.device:
@@ -59,13 +61,31 @@ class Policy:
 
     def hidden(self, token_ids: Tensor, layout: Any, positions: Tensor) -> Tensor:
         """Last hidden states ``[T, width]`` of packed tokens ``[T]`` under a layout."""
+        if self.dense is not None and self.dense.ready:
+            return self.dense.hidden(token_ids, layout, positions)
         body = self.module.base_model
         output = body(input_ids=token_ids[None], position_ids=positions[None], use_cache=False, layout=layout)
         return output.last_hidden_state[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 logits ``[T, vocabulary]`` of hidden states, with the model's own scaling."""
-        return shape_logits(self.head(hidden).float(), self.module.config)
+        return shape_logits(self.raw_logits(hidden).float(), self.module.config)
+
+    def raw_logits(self, hidden: Tensor) -> Tensor:
+        """What the output head gives ``[T, vocabulary]``, in the dtype of computation and unscaled."""
+        packed = self.dense.packed() if self.dense is not None and self.dense.ready else None
+        return packed.head(hidden) if packed is not None else self.head(hidden)
+
+    def drawable(self, hidden: Tensor) -> Tensor:
+        """Logits ``[T, vocabulary]`` to draw from: as the head gives them where nothing comes behind it, so
+        that they need not be widened, else fp32."""
+        return self.raw_logits(hidden) if self.plain_head else self.logits(hidden)
+
+    @property
+    def plain_head(self) -> bool:
+        """Whether the head's output are the logits; see `shape_logits`."""
+        config = self.module.config
+        return not any(getattr(config, name, None) for name in _SHAPING)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -85,6 +105,9 @@ def tied_names(module: Any) -> dict[str, str]:
     first = {id(parameter): name for name, parameter in module.named_parameters()}
     every = module.named_parameters(remove_duplicate=False)
     return {name: first[id(p)] for name, p in every if first[id(p)] != name}
+
+
+_SHAPING = ("logit_scale", "logits_scaling", "final_logit_softcapping")
 
 
 def shape_logits(logits: Tensor, config: Any) -> Tensor:

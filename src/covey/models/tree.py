@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from covey.models.attention import How, branches, causal, visible
+from covey.models.fused import LONGEST, AttendTree, attends
 
 _WORTH = 8
 """A stem shorter than this saves less than its separate attention costs."""
@@ -54,9 +55,11 @@ class Tree:
         self._replies_from = stem + self.p * own
         positions, slots = [torch.arange(stem)], [torch.arange(stem)]
         reply_tokens, last, at = [], [], stem
+        own_parts: list[tuple[int, int]] = []  # where each prompt's own tokens are: begin, length
         for p, (length, tails) in enumerate(zip(prompts, replies, strict=True)):
             positions.append(torch.arange(stem, length))
             slots.append(torch.arange(length - stem) + stem + p * own)
+            own_parts.append((at, length - stem))
             at += length - stem
             last.append(at - 1)
             for n, tail in enumerate(tails):
@@ -73,8 +76,14 @@ class Tree:
         self._token_of = torch.zeros(padded, dtype=torch.long, device=device)
         self._token_of[self._slot_of] = torch.arange(at, device=device)
         self._masks: dict[int, Tensor] = {}
+        self.families = _families(stem, own_parts, replies)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
+        if self.s + self.l <= LONGEST and attends(query, key, value, how.softcap):
+            if self.keep is not None:
+                kept = (self._prompts(t.index_select(0, self._token_of)) for t in (key, value))
+                self.keep(layer, *kept)
+            return AttendTree.apply(query, key, value, self.families, how.scale, how.window)
         q, k, v = (_Spread.apply(t, self._token_of, self._slot_of) for t in (query, key, value))
         p_q, p_k, p_v = (self._prompts(t) for t in (q, k, v))
         if self.keep is not None:
@@ -110,6 +119,26 @@ class Tree:
             own = visible(own_at[:, None], own_at, window).expand(self.p, -1, -1)
             self._masks[window] = torch.cat([prompt, own], -1)[:, None, None, None]
         return self._masks[window]
+
+
+def _families(
+    stem: int, prompts: Sequence[tuple[int, int]], replies: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Who attends to what, as `covey.kernels.attend_tree` takes it: the stem to itself, each prompt's own
+    tokens to the stem and themselves, each reply to its prompt and itself."""
+    families: list[tuple[tuple[int, int, int, int], list[tuple[int, int]]]] = []
+    if stem:
+        families.append(((0, 0, 0, 0), [(0, stem)]))
+    families.append(((0, stem, 0, 0), list(prompts)))
+    for (begin, length), tails in zip(prompts, replies, strict=True):
+        ends = itertools.accumulate(tails, initial=begin + length)
+        families.append(((0, stem, begin, length), list(zip(ends, tails, strict=False))))
+    starts = itertools.accumulate((len(members) for _, members in families), initial=0)
+    return (
+        torch.tensor([prefix for prefix, _ in families]),
+        torch.tensor(list(starts)),
+        torch.tensor([member for _, members in families for member in members]).view(-1, 2),
+    )
 
 
 class _Spread(torch.autograd.Function):

@@ -34,8 +34,11 @@ CPU_FLAGS = X86_FLAGS + ARM_FLAGS
 """The instruction sets that change which kernels run, and with them the last bits of a sum."""
 
 
-def environment(*, threads: int | None = None, gpu: str | None = None) -> dict[str, Any]:
-    """The software and the machine. Only the caller knows ``threads`` (of torch) and ``gpu`` (its name)."""
+def environment(
+    *, threads: int | None = None, gpu: str | None = None, kernels: str | None = None
+) -> dict[str, Any]:
+    """The software and the machine. Only the caller knows ``threads`` (of torch), ``gpu`` (its name) and
+    which compiled ``kernels`` it computes with (None: none)."""
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -45,6 +48,7 @@ def environment(*, threads: int | None = None, gpu: str | None = None) -> dict[s
         "memory_bytes": _memory(),
         "gpu": gpu,
         "threads": threads,
+        "kernels": kernels,
     }
 
 

@@ -1,0 +1,177 @@
+"""What a CPU does between matrix products, fused: each function is one pass over memory.
+
+Tensors are contiguous, of one dtype (fp32 or bf16) and on the CPU; `usable` says whether that holds and
+the kernels are there. Nothing here knows autograd: `covey.models.fused` pairs forward and backward.
+
+Letters: T tokens · d width · H query heads · K key heads · D head size · B cells · V vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from covey.kernels.allocator import keep_memory
+from covey.kernels.library import identity, loaded, why_not
+
+__all__ = [
+    "add_norm", "add_norm_backward", "attend_grid", "attend_tree", "attend_tree_backward", "chosen",
+    "chosen_backward", "draw", "gated", "gated_backward", "identity", "keep_memory", "rotate", "usable",
+    "why_not",
+]  # fmt: skip
+
+_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernels can take these tensors."""
+    first = tensors[0].dtype
+    return (
+        loaded() is not None
+        and first in _TYPES
+        and all(t.device.type == "cpu" and t.dtype is first for t in tensors)
+    )
+
+
+def add_norm(x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(x + delta, its RMS norm times ``weight``, 1/rms ``[T]`` fp32) of ``[T, d]``; delta None adds 0."""
+    y, rstd = torch.empty_like(x), torch.empty(x.shape[0], dtype=torch.float32)
+    total = x if delta is None else torch.empty_like(x)
+    _call("norm_forward", x, x, delta, weight, total, y, rstd, x.shape[0], x.shape[1], float(eps))
+    return total, y, rstd
+
+
+def add_norm_backward(
+    x: Tensor, weight: Tensor, rstd: Tensor, dy: Tensor, dsum: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """(gradient of the sum, of ``weight`` in fp32); ``dsum`` is what reaches the sum by other ways."""
+    dx, dw = torch.empty_like(x), torch.empty(x.shape[1], dtype=torch.float32)
+    _call("norm_backward", x, x, weight, rstd, dy, dsum, dx, dw, x.shape[0], x.shape[1])
+    return dx, dw
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> None:
+    """Rotary positions in place on ``[T, heads, D]``, whose rows may lie apart; ``back`` undoes it."""
+    t, heads, size = x.shape
+    _call("rotate", x, x, x.stride(0), cos, sin, t, heads, size, ctypes.c_float(-1.0 if back else 1.0))
+
+
+def gated(gate: Tensor, up: Tensor) -> Tensor:
+    """``silu(gate) * up`` of ``[T, d]``, whose rows may lie apart equally."""
+    y = torch.empty(gate.shape, dtype=gate.dtype)
+    _call("gated_forward", y, gate, up, gate.stride(0), y, gate.shape[0], gate.shape[1])
+    return y
+
+
+def gated_backward(gate: Tensor, up: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    dgate, dup = torch.empty_like(gate), torch.empty_like(up)
+    _call("gated_backward", gate, gate, up, dy, dgate, dup, gate.numel())
+    return dgate, dup
+
+
+def attend_tree(
+    q: Tensor, k: Tensor, v: Tensor, families: tuple[Tensor, Tensor, Tensor], scale: float, window: int
+) -> tuple[Tensor, Tensor]:
+    """(attention ``[T, H, D]``, log-sum-exp ``[T, H]`` fp32) of packed ``[T, H, D]``, ``[T, K, D]``.
+
+    families: (prefixes ``[F, 4]``: two stretches of rows, begin and length each; where each family's members
+    start ``[F + 1]``; members ``[M, 2]``: begin and length), int64. A member's rows attend to the family's
+    prefix and, causally, to themselves.
+    """
+    out, lse = torch.empty_like(q), torch.empty(q.shape[:2], dtype=torch.float32)
+    _call("tree_forward", q, q, k, v, out, lse, *families, len(families[0]), *_heads(q, k), scale, window)
+    return out, lse
+
+
+def attend_tree_backward(
+    saved: Sequence[Tensor], families: tuple[Tensor, Tensor, Tensor], dout: Tensor, scale: float, window: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v; ``saved`` is q, k, v, and what `attend_tree` gave."""
+    q, k, v, out, lse = saved
+    dq = torch.empty_like(q)
+    dk = torch.zeros(k.shape, dtype=torch.float32)
+    dv = torch.zeros(v.shape, dtype=torch.float32)
+    _call(
+        "tree_backward", q, q, k, v, out, lse, dout, dq, dk, dv, *families, len(families[0]), *_heads(q, k),
+        scale, window,
+    )  # fmt: skip
+    return dq, dk.to(k.dtype), dv.to(v.dtype)
+
+
+def attend_grid(
+    q: Tensor,
+    fresh: tuple[Tensor, Tensor],
+    prompt: tuple[Tensor, Tensor],
+    own: tuple[Tensor, Tensor],
+    cells: Tensor,
+    lengths: Tensor,
+    scale: float,
+    window: int,
+) -> Tensor:
+    """Attention ``[B, H, D]`` of one new token in each of B cells, whose key and value are stored first.
+
+    q ``[B, H, D]``, fresh ``[B, K, D]`` (rows may lie apart); prompt ``[P, K, S, D]``,
+    own ``[P, K, N, M, D]``;
+    cells ``[B, 4]``: row, column, own tokens held before, which of the B; neighbours of one row together;
+    lengths ``[P]``: of the prompts.
+    """
+    out = torch.empty(q.shape, dtype=q.dtype)
+    s, (n, m) = prompt[0].shape[2], own[0].shape[2:4]
+    _call(
+        "grid_forward", q, q, q.stride(0), *fresh, fresh[0].stride(0), fresh[1].stride(0), out, *prompt, *own,
+        cells, lengths, q.shape[0], *_heads(q, fresh[0]), s, n, m, scale, window,
+    )  # fmt: skip
+    return out
+
+
+def draw(logits: Tensor, uniform: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """See `covey.engines.sampling.draw`; logits ``[B, V]`` are read once and left as they are."""
+    rows, words = logits.shape
+    picked, logp = torch.empty(rows, dtype=torch.long), torch.empty(rows, dtype=torch.float32)
+    _call("draw", logits, logits, rows, words, uniform, temperature, picked, logp)
+    return picked, logp
+
+
+def chosen(logits: Tensor, words: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(log-prob of each row's word, entropy in nats, both fp32; log-sum-exp, fp64) of ``[T, V]``."""
+    rows, vocabulary = logits.shape
+    logp, entropy = torch.empty(rows), torch.empty(rows)
+    lse = torch.empty(rows, dtype=torch.float64)
+    _call("chosen_forward", logits, logits, rows, vocabulary, words, temperature, logp, entropy, lse)
+    return logp, entropy, lse
+
+
+def chosen_backward(
+    logits: Tensor,
+    words: Tensor,
+    temperature: float,
+    saved: tuple[Tensor, Tensor],
+    grads: tuple[Tensor, Tensor],
+) -> None:
+    """Turn logits into the gradient with respect to them, in place; saved: log-sum-exp and entropy;
+    grads: of the log-prob and of the entropy, fp32 ``[T]``."""
+    rows, vocabulary = logits.shape
+    _call("chosen_backward", logits, logits, rows, vocabulary, words, temperature, *saved, *grads)
+
+
+def _heads(q: Tensor, k: Tensor) -> tuple[int, int, int]:
+    return q.shape[1], k.shape[1], q.shape[2]
+
+
+def _call(name: str, like: Tensor, *arguments: Tensor | float | int | ctypes.c_float | None) -> None:
+    native = loaded()
+    assert native is not None
+    native[f"covey_{name}"](_TYPES[like.dtype], *map(_plain, arguments))
+
+
+def _plain(value: Tensor | float | int | ctypes.c_float | None) -> object:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    if isinstance(value, int):
+        return ctypes.c_int64(value)
+    return value

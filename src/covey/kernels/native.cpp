@@ -1,0 +1,784 @@
+// The passes over memory that a CPU spends a step on beside its matrix products, each fused into one.
+//
+// Every function is told the type of its tensors (0 fp32, 1 bf16), computes in fp32 and rounds once where the
+// layers of `transformers` round. Sums run in an order that depends on a row alone, never on who shares a
+// batch with it or on the number of threads, so that what is sampled and what is learned from agree.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include <omp.h>
+
+namespace {
+
+using i64 = int64_t;
+constexpr i64 SMALL = 1 << 16;  // values that one thread is done with before a second one has woken up
+constexpr int LANES = 16;  // floats that one vector register holds, where it is widest
+
+typedef float vec __attribute__((vector_size(LANES * sizeof(float))));  // compilers keep these in registers
+
+inline vec at(const float *x) {
+  vec v;
+  std::memcpy(&v, x, sizeof v);
+  return v;
+}
+inline void put(float *x, vec v) { std::memcpy(x, &v, sizeof v); }
+
+struct bf16 {
+  uint16_t bits;
+};
+
+inline float load(float x) { return x; }
+inline float load(bf16 x) {
+  uint32_t wide = uint32_t(x.bits) << 16;
+  float f;
+  std::memcpy(&f, &wide, 4);
+  return f;
+}
+inline void store(float *to, float x) { *to = x; }
+inline void store(bf16 *to, float x) {
+  uint32_t wide;
+  std::memcpy(&wide, &x, 4);
+  uint32_t rounded = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;  // to nearest, ties to even
+  to->bits = x != x ? 0x7fc0 : uint16_t(rounded);
+}
+template <class T> inline float rounded(float x) {
+  T t;
+  store(&t, x);
+  return load(t);
+}
+
+// exp to within 2 ulp, in a form that compilers turn into vector code; NaN stays NaN, below -87.3 it is 0.
+inline float exp_(float x) {
+  float c = x < -87.3f ? -87.3f : (x > 88.7f ? 88.7f : x);
+  float n = std::nearbyint(c * 1.44269504f);
+  float r = c - n * 0.693359375f + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  int32_t e = (int32_t(n) + 127) << 23;
+  float s;
+  std::memcpy(&s, &e, 4);
+  float y = x < -87.3f ? 0.0f : p * s;
+  return x != x ? x : y;
+}
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + exp_(-x)); }
+
+// A sum over a row in LANES partial sums: one order, whatever the compiler does.
+struct Sum {
+  float lane[LANES] = {};
+  inline float total() const {
+    float s[LANES];
+    std::memcpy(s, lane, sizeof s);
+    for (int half = LANES / 2; half; half /= 2)
+      for (int i = 0; i < half; i++) s[i] += s[i + half];
+    return s[0];
+  }
+};
+
+// ---- RMS norm, with the residual stream's addition before it ---------------------------------------------
+
+// sum = x + delta (delta may be null: sum = x and is not written); y = w * round(sum * rstd).
+template <class T>
+void norm_forward(const T *x, const T *delta, const T *w, T *sum, T *y, float *rstd, i64 rows, i64 d, float eps) {
+#pragma omp parallel for schedule(static) if (rows * d > SMALL)
+  for (i64 i = 0; i < rows; i++) {
+    const T *a = x + i * d;
+    if (delta) {
+      const T *b = delta + i * d;
+      T *s = sum + i * d;
+      for (i64 j = 0; j < d; j++) store(s + j, load(a[j]) + load(b[j]));
+      a = s;
+    }
+    Sum squares;
+    i64 j = 0;
+    for (; j + LANES <= d; j += LANES)
+      for (int l = 0; l < LANES; l++) squares.lane[l] += load(a[j + l]) * load(a[j + l]);
+    for (; j < d; j++) squares.lane[j % LANES] += load(a[j]) * load(a[j]);
+    float r = 1.0f / std::sqrt(squares.total() / float(d) + eps);
+    if (rstd) rstd[i] = r;
+    T *out = y + i * d;
+    for (j = 0; j < d; j++) store(out + j, load(w[j]) * rounded<T>(load(a[j]) * r));
+  }
+}
+
+// dx (+ dsum, the gradient that reaches the residual stream from behind) and, per thread, dw.
+template <class T>
+void norm_backward(const T *x, const T *w, const float *rstd, const T *dy, const T *dsum, T *dx, float *dw, i64 rows,
+                   i64 d) {
+  // a fixed number of slices, so that the sum doesn't know how many threads there are
+  constexpr int SLICES = 8;
+  std::vector<float> part(size_t(SLICES * d), 0.0f);
+#pragma omp parallel for schedule(static)
+  for (int slice = 0; slice < SLICES; slice++) {
+    float *own = part.data() + slice * d;
+    for (i64 i = rows * slice / SLICES; i < rows * (slice + 1) / SLICES; i++) {
+      const T *a = x + i * d, *g = dy + i * d;
+      float r = rstd[i];
+      Sum dot;
+      i64 j = 0;
+      for (; j + LANES <= d; j += LANES)
+        for (int l = 0; l < LANES; l++) dot.lane[l] += load(g[j + l]) * load(w[j + l]) * load(a[j + l]);
+      for (; j < d; j++) dot.lane[j % LANES] += load(g[j]) * load(w[j]) * load(a[j]);
+      float shift = dot.total() * r * r / float(d);
+      T *out = dx + i * d;
+      const T *more = dsum ? dsum + i * d : nullptr;
+      for (j = 0; j < d; j++) own[j] += load(g[j]) * rounded<T>(load(a[j]) * r);
+      if (more)
+        for (j = 0; j < d; j++) store(out + j, r * (load(g[j]) * load(w[j]) - load(a[j]) * shift) + load(more[j]));
+      else
+        for (j = 0; j < d; j++) store(out + j, r * (load(g[j]) * load(w[j]) - load(a[j]) * shift));
+    }
+  }
+  for (i64 j = 0; j < d; j++) {
+    float s = 0;
+    for (int slice = 0; slice < SLICES; slice++) s += part[size_t(slice * d + j)];
+    dw[j] = s;
+  }
+}
+
+// ---- rotary positions, in place: x [rows, heads, size] at a row stride; cos, sin [rows, size] -------------
+
+template <class T>
+void rotate(T *x, i64 stride, const T *cos, const T *sin, i64 rows, i64 heads, i64 size, float sign) {
+  i64 half = size / 2;
+#pragma omp parallel for schedule(static) if (rows * heads * size > SMALL)
+  for (i64 i = 0; i < rows; i++) {
+    const T *c = cos + i * size, *s = sin + i * size;
+    for (i64 h = 0; h < heads; h++) {
+      T *v = x + i * stride + h * size;
+      for (i64 j = 0; j < half; j++) {
+        float a = load(v[j]), b = load(v[j + half]);
+        store(v + j, a * load(c[j]) - sign * b * load(s[j]));
+        store(v + j + half, b * load(c[j + half]) + sign * a * load(s[j + half]));
+      }
+    }
+  }
+}
+
+// ---- SiLU(gate) * up: both at a row stride ------------------------------------------------------------------
+
+template <class T>
+void gated_forward(const T *gate, const T *up, i64 stride, T *y, i64 rows, i64 d) {
+#pragma omp parallel for schedule(static)
+  for (i64 i = 0; i < rows; i++) {
+    const T *g = gate + i * stride, *u = up + i * stride;
+    T *out = y + i * d;
+    for (i64 j = 0; j < d; j++) {
+      float x = load(g[j]);
+      store(out + j, rounded<T>(x * sigmoid(x)) * load(u[j]));
+    }
+  }
+}
+
+template <class T> void gated_backward(const T *gate, const T *up, const T *dy, T *dgate, T *dup, i64 n) {
+#pragma omp parallel for schedule(static)
+  for (i64 block = 0; block < (n + 1023) / 1024; block++)
+    for (i64 j = block * 1024; j < (block + 1) * 1024 && j < n; j++) {
+      float x = load(gate[j]), s = sigmoid(x), d = load(dy[j]);
+      store(dup + j, d * (x * s));
+      store(dgate + j, d * load(up[j]) * (s + x * s * (1.0f - s)));
+    }
+}
+
+// ---- attention ------------------------------------------------------------------------------------------------
+//
+// A family is a prefix that members share, and each member's own positions behind it. Its keys stand in rows of a
+// tensor: `Span` says where. Members attend to the whole prefix and, causally, to themselves.
+
+struct Span {
+  i64 key, value;          // addresses of row 0, head 0
+  i64 row, head;           // strides, in elements
+};
+
+// Turn a square of LANES rows, swapping ever smaller squares off its diagonal.
+template <int S> constexpr int first(int lane) { return lane & S ? LANES + lane - S : lane; }
+template <int S> constexpr int second(int lane) { return lane & S ? LANES + lane : lane + S; }
+#define ALL(F) F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), F(15)
+template <int S> inline void swap_squares(vec *x) {
+  for (int i = 0; i < LANES; i++)
+    if (!(i & S)) {
+      vec a = x[i], b = x[i + S];
+      x[i] = __builtin_shufflevector(a, b, ALL(first<S>));
+      x[i + S] = __builtin_shufflevector(a, b, ALL(second<S>));
+    }
+}
+inline void turned_square(vec *x) {
+  swap_squares<8>(x), swap_squares<4>(x), swap_squares<2>(x), swap_squares<1>(x);
+}
+
+inline i64 padded(i64 n) { return (n + LANES - 1) / LANES * LANES; }
+
+// One head's rows in fp32, and the same transposed: [capacity][size] and [size][capacity]. Both are multiples of
+// LANES; what isn't used is 0.
+struct Rows {
+  std::vector<float> flat, turned;
+  i64 capacity = 0, size = 0;
+  void reserve(i64 n, i64 d) {
+    if (n <= capacity && d == size) return;
+    capacity = n, size = d;
+    flat.assign(size_t(n * d), 0.0f);
+    turned.assign(size_t(n * d), 0.0f);
+  }
+  // `count` rows of `length` values to places from a multiple of LANES on, or behind what stands there
+  template <class T> void take(const T *from, i64 row, i64 length, i64 place, i64 count, bool turn, bool keep) {
+    vec block[LANES];
+    for (i64 i = 0; i < count; i += LANES)
+      for (i64 j = 0; j < size; j += LANES) {
+        int n = int(count - i < LANES ? count - i : LANES), m = int(length - j < LANES ? length - j : LANES);
+        for (int a = 0; a < n; a++) {
+          const T *x = from + (i + a) * row + j;
+          float wide[LANES] = {};
+          if (m == LANES)
+            for (int b = 0; b < LANES; b++) wide[b] = load(x[b]);
+          else
+            for (int b = 0; b < m; b++) wide[b] = load(x[b]);
+          block[a] = at(wide);
+          if (keep) put(flat.data() + (place + i + a) * size + j, block[a]);
+        }
+        if (!turn) continue;
+        turned_square(block);
+        for (int b = 0; b < LANES; b++) {
+          float *to = turned.data() + (j + b) * capacity + place + i;
+          if (n == LANES)
+            put(to, block[b]);
+          else
+            for (int a = 0; a < n; a++) to[a] = block[b][a];
+        }
+      }
+  }
+};
+
+// scores[r][key] of `keys` keys (a multiple of LANES): the products of q [R][size] with the columns of `turned`.
+template <int R> void score(const float *q, const Rows &rows, i64 keys, float *scores, i64 width) {
+  for (i64 k = 0; k < keys; k += LANES) {
+    vec acc[R] = {};
+    const float *column = rows.turned.data() + k;
+    for (i64 j = 0; j < rows.size; j++, column += rows.capacity) {
+      vec x = at(column);
+      for (int r = 0; r < R; r++) acc[r] += q[r * rows.size + j] * x;
+    }
+    for (int r = 0; r < R; r++) put(scores + r * width + k, acc[r]);
+  }
+}
+
+// out[r] += the sum of weights[r][key] * flat[key], keys in order
+template <int R> void gather(const float *weights, i64 width, const Rows &rows, i64 from, i64 to, float *out) {
+  for (i64 j = 0; j < rows.size; j += 2 * LANES) {
+    bool two = j + LANES < rows.size;
+    vec low[R], high[R];
+    for (int r = 0; r < R; r++) {
+      low[r] = at(out + r * rows.size + j);
+      high[r] = two ? at(out + r * rows.size + j + LANES) : vec{};
+    }
+    const float *x = rows.flat.data() + from * rows.size + j;
+    if (two)
+      for (i64 k = from; k < to; k++, x += rows.size) {
+        vec a = at(x), b = at(x + LANES);
+        for (int r = 0; r < R; r++) {
+          low[r] += weights[r * width + k] * a;
+          high[r] += weights[r * width + k] * b;
+        }
+      }
+    else
+      for (i64 k = from; k < to; k++, x += rows.size) {
+        vec a = at(x);
+        for (int r = 0; r < R; r++) low[r] += weights[r * width + k] * a;
+      }
+    for (int r = 0; r < R; r++) {
+      put(out + r * rows.size + j, low[r]);
+      if (two) put(out + r * rows.size + j + LANES, high[r]);
+    }
+  }
+}
+
+// sums[key] += the sum over r of weights[r][key] * x[r]
+inline void spread(const float *weights, i64 width, const float *x, i64 repeat, i64 from, i64 to, i64 size, float *sums) {
+  for (i64 k = from; k < to; k++)
+    for (i64 j = 0; j < size; j += LANES) {
+      vec acc = at(sums + k * size + j);
+      for (i64 r = 0; r < repeat; r++) acc += weights[r * width + k] * at(x + r * size + j);
+      put(sums + k * size + j, acc);
+    }
+}
+
+#define BY_ROWS(R, CALL)                                                                                               \
+  switch (R) {                                                                                                         \
+  case 1: { constexpr int N = 1; CALL; } break;                                                                        \
+  case 2: { constexpr int N = 2; CALL; } break;                                                                        \
+  case 3: { constexpr int N = 3; CALL; } break;                                                                        \
+  case 4: { constexpr int N = 4; CALL; } break;                                                                        \
+  case 5: { constexpr int N = 5; CALL; } break;                                                                        \
+  case 6: { constexpr int N = 6; CALL; } break;                                                                        \
+  case 7: { constexpr int N = 7; CALL; } break;                                                                        \
+  default: { constexpr int N = 8; CALL; } break;                                                                       \
+  }
+
+// Which keys a query sees: [lo, prefix) and [gap, gap + own_to), where gap = padded(prefix).
+struct Sight {
+  i64 prefix_from, prefix, own_from, own_to;
+};
+
+inline Sight sight(i64 prefix, i64 own, i64 window) {
+  // own: the query's index among its member's positions; window 0: everything up to itself
+  i64 at = prefix + own, first = window && at + 1 > window ? at + 1 - window : 0;
+  return {first < prefix ? first : prefix, prefix, first > prefix ? first - prefix : 0, own + 1};
+}
+
+// Softmax in place over one row of scores, zero where nothing is seen; returns log(sum) + max.
+inline float soften(float *s, const Sight &see, i64 gap, i64 width) {
+  for (i64 k = 0; k < see.prefix_from; k++) s[k] = -INFINITY;
+  for (i64 k = see.prefix; k < gap; k++) s[k] = -INFINITY;
+  for (i64 k = gap; k < gap + see.own_from; k++) s[k] = -INFINITY;
+  for (i64 k = gap + see.own_to; k < width; k++) s[k] = -INFINITY;
+  float top[LANES];
+  for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
+  for (i64 k = 0; k < width; k += LANES)
+    for (int l = 0; l < LANES; l++) top[l] = s[k + l] > top[l] ? s[k + l] : top[l];
+  float max = top[0];
+  for (int l = 1; l < LANES; l++) max = top[l] > max ? top[l] : max;
+  Sum sum;
+  for (i64 k = 0; k < width; k += LANES)
+    for (int l = 0; l < LANES; l++) {
+      s[k + l] = exp_(s[k + l] - max);
+      sum.lane[l] += s[k + l];
+    }
+  float total = sum.total(), scale = 1.0f / total;
+  for (i64 k = 0; k < width; k++) s[k] *= scale;
+  return max + std::log(total);
+}
+
+struct Room {  // what a thread works in
+  Rows keys, values;
+  std::vector<float> q, out, scores, dout, dp, dk, dv, dq;
+  template <class T> void take(const Span &s, i64 head, i64 size, i64 from, i64 place, i64 count, bool back) {
+    const T *k = reinterpret_cast<const T *>(s.key) + head * s.head + from * s.row;
+    const T *v = reinterpret_cast<const T *>(s.value) + head * s.head + from * s.row;
+    keys.take(k, s.row, size, place, count, true, back);
+    values.take(v, s.row, size, place, count, back, true);
+  }
+  void reserve(i64 n, i64 size) {
+    keys.reserve(n, size);
+    values.reserve(n, size);
+  }
+};
+
+// Rows [repeat][padded size] of one token's heads, times scale.
+template <class T> void widen(const T *from, i64 repeat, i64 size, float scale, std::vector<float> &to) {
+  i64 wide = padded(size);
+  to.assign(size_t(repeat * wide), 0.0f);
+  for (i64 r = 0; r < repeat; r++)
+    for (i64 j = 0; j < size; j++) to[size_t(r * wide + j)] = load(from[r * size + j]) * scale;
+}
+
+template <class T> void narrow(const std::vector<float> &from, i64 repeat, i64 size, float scale, T *to) {
+  i64 wide = padded(size);
+  for (i64 r = 0; r < repeat; r++)
+    for (i64 j = 0; j < size; j++) store(to + r * size + j, from[size_t(r * wide + j)] * scale);
+}
+
+// One member's queries: rows [0, count) of q at own positions [first, first + count).
+template <class T>
+void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float *lse, i64 lse_row, i64 count, i64 first,
+                   i64 prefix, i64 repeat, i64 size, float scale, i64 window) {
+  i64 gap = padded(prefix), wide = padded(size);
+  for (i64 t = 0; t < count; t++) {
+    Sight see = sight(prefix, first + t, window);
+    i64 width = gap + padded(see.own_to);
+    widen(q + t * q_row, repeat, size, scale, room.q);
+    room.out.assign(size_t(repeat * wide), 0.0f);
+    room.scores.resize(size_t(repeat * width));
+    for (i64 r = 0; r < repeat; r += 8) {
+      i64 n = repeat - r < 8 ? repeat - r : 8;
+      float *s = room.scores.data() + r * width, *o = room.out.data() + r * wide;
+      BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys, width, s, width)));
+      for (i64 i = 0; i < n; i++) {
+        float l = soften(s + i * width, see, gap, width);
+        if (lse) lse[t * lse_row + r + i] = l;
+      }
+      BY_ROWS(n, (gather<N>(s, width, room.values, see.prefix_from, prefix, o)));
+      BY_ROWS(n, (gather<N>(s, width, room.values, gap + see.own_from, gap + see.own_to, o)));
+    }
+    narrow(room.out, repeat, size, 1.0f, out + t * out_row);
+  }
+}
+
+constexpr i64 MEMBERS = 16;  // of a family, that one piece of work takes at most
+
+struct Piece {
+  i64 family, from, to;
+};
+
+std::vector<Piece> pieces(const i64 *members_of, i64 families) {
+  std::vector<Piece> all;
+  for (i64 f = 0; f < families; f++)
+    for (i64 m = members_of[f]; m < members_of[f + 1]; m += MEMBERS)
+      all.push_back({f, m, m + MEMBERS < members_of[f + 1] ? m + MEMBERS : members_of[f + 1]});
+  return all;
+}
+
+// Packed rows q [T, H, D], k and v [T, K, D]. A family's prefix is up to two stretches of rows (the stem, a prompt);
+// a member is one stretch. prefixes [families][4]: begin, length, begin, length; members [..][2]: begin, length.
+template <class T>
+void tree_forward(const T *q, const T *k, const T *v, T *out, float *lse, const i64 *prefixes, const i64 *members_of,
+                  const i64 *members, i64 families, i64 heads, i64 kv, i64 size, float scale, i64 window) {
+  auto work = pieces(members_of, families);
+  i64 repeat = heads / kv;
+#pragma omp parallel
+  {
+    Room room;
+#pragma omp for schedule(dynamic)
+    for (i64 unit = 0; unit < i64(work.size()) * kv; unit++) {
+      Piece p = work[size_t(unit / kv)];
+      i64 head = unit % kv;
+      const i64 *f = prefixes + p.family * 4;
+      i64 prefix = f[1] + f[3], gap = padded(prefix), longest = 0;
+      for (i64 m = p.from; m < p.to; m++) longest = members[2 * m + 1] > longest ? members[2 * m + 1] : longest;
+      room.reserve(gap + padded(longest), padded(size));
+      Span all{i64(k), i64(v), kv * size, size};
+      room.take<T>(all, head, size, f[0], 0, f[1], false);
+      room.take<T>(all, head, size, f[2], f[1], f[3], false);
+      for (i64 m = p.from; m < p.to; m++) {
+        i64 begin = members[2 * m], count = members[2 * m + 1];
+        room.take<T>(all, head, size, begin, gap, count, false);
+        i64 at = head * repeat;
+        attend_member<T>(room, q + (begin * heads + at) * size, heads * size, out + (begin * heads + at) * size,
+                         heads * size, lse + begin * heads + at, heads, count, 0, prefix, repeat, size, scale, window);
+      }
+    }
+  }
+}
+
+// Gradients of tree_forward. dk, dv are fp32 [T, K, D], zero at first. Each head of a family is one piece of work;
+// what families add to rows they share (a stem) is summed in the order of families.
+template <class T>
+void tree_backward(const T *q, const T *k, const T *v, const T *out, const float *lse, const T *dout, T *dq, float *dk,
+                   float *dv, const i64 *prefixes, const i64 *members_of, const i64 *members, i64 families, i64 heads,
+                   i64 kv, i64 size, float scale, i64 window) {
+  i64 repeat = heads / kv;
+  std::vector<std::vector<float>> kept(size_t(families * kv));  // what each adds to its first stretch
+#pragma omp parallel
+  {
+    Room room;
+#pragma omp for schedule(dynamic)
+    for (i64 unit = 0; unit < families * kv; unit++) {
+      i64 family = unit / kv, head = unit % kv;
+      const i64 *f = prefixes + family * 4;
+      i64 prefix = f[1] + f[3], gap = padded(prefix), longest = 0;
+      for (i64 m = members_of[family]; m < members_of[family + 1]; m++)
+        longest = members[2 * m + 1] > longest ? members[2 * m + 1] : longest;
+      i64 keys = gap + padded(longest), wide = padded(size);
+      room.reserve(keys, wide);
+      Span all{i64(k), i64(v), kv * size, size};
+      room.take<T>(all, head, size, f[0], 0, f[1], true);
+      room.take<T>(all, head, size, f[2], f[1], f[3], true);
+      room.dk.assign(size_t(keys * wide), 0.0f);
+      room.dv.assign(size_t(keys * wide), 0.0f);
+      for (i64 m = members_of[family]; m < members_of[family + 1]; m++) {
+        i64 begin = members[2 * m], count = members[2 * m + 1];
+        room.take<T>(all, head, size, begin, gap, count, true);
+        for (i64 t = 0; t < count; t++) {
+          Sight see = sight(prefix, t, window);
+          i64 width = gap + padded(see.own_to), row = (begin + t) * heads + head * repeat;
+          widen(q + row * size, repeat, size, scale, room.q);
+          widen(out + row * size, repeat, size, 1.0f, room.out);
+          widen(dout + row * size, repeat, size, 1.0f, room.dout);
+          room.scores.resize(size_t(repeat * width));
+          room.dp.resize(size_t(repeat * width));
+          for (i64 r = 0; r < repeat; r += 8) {
+            i64 n = repeat - r < 8 ? repeat - r : 8;
+            float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width;
+            BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys, width, s, width)));
+            BY_ROWS(n, (score<N>(room.dout.data() + r * wide, room.values, width, d, width)));
+          }
+          for (i64 r = 0; r < repeat; r++) {
+            float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width, l = lse[row + r];
+            Sum dot;
+            for (i64 j = 0; j < wide; j += LANES)
+              for (int i = 0; i < LANES; i++)
+                dot.lane[i] += room.dout[size_t(r * wide + j + i)] * room.out[size_t(r * wide + j + i)];
+            float delta = dot.total();
+            for (i64 k = 0; k < width; k++) {
+              s[k] = exp_(s[k] - l);
+              d[k] = s[k] * (d[k] - delta);
+            }
+          }
+          room.dq.assign(size_t(repeat * wide), 0.0f);
+          for (int part = 0; part < 2; part++) {
+            i64 from = part ? gap + see.own_from : see.prefix_from, to = part ? gap + see.own_to : prefix;
+            for (i64 r = 0; r < repeat; r += 8) {
+              i64 n = repeat - r < 8 ? repeat - r : 8;
+              float *d = room.dp.data() + r * width, *to_q = room.dq.data() + r * wide;
+              BY_ROWS(n, (gather<N>(d, width, room.keys, from, to, to_q)));
+            }
+            spread(room.dp.data(), width, room.q.data(), repeat, from, to, wide, room.dk.data());
+            spread(room.scores.data(), width, room.dout.data(), repeat, from, to, wide, room.dv.data());
+          }
+          narrow(room.dq, repeat, size, scale, dq + row * size);
+        }
+        for (i64 i = 0; i < count; i++)
+          for (i64 j = 0; j < size; j++) {
+            size_t from = size_t((gap + i) * wide + j), to = size_t(((begin + i) * kv + head) * size + j);
+            dk[to] += room.dk[from], dv[to] += room.dv[from];
+            room.dk[from] = room.dv[from] = 0;
+          }
+      }
+      auto &keep = kept[size_t(unit)];
+      keep.insert(keep.end(), room.dk.begin(), room.dk.begin() + prefix * wide);
+      keep.insert(keep.end(), room.dv.begin(), room.dv.begin() + prefix * wide);
+    }
+#pragma omp for schedule(static)
+    for (i64 head = 0; head < kv; head++)
+      for (i64 family = 0; family < families; family++) {
+        const i64 *f = prefixes + family * 4;
+        i64 prefix = f[1] + f[3];
+        const auto &keep = kept[size_t(family * kv + head)];
+        for (i64 i = 0; i < prefix; i++) {
+          i64 row = i < f[1] ? f[0] + i : f[2] + i - f[1];
+          for (i64 j = 0; j < size; j++) {
+            dk[(row * kv + head) * size + j] += keep[size_t(i * padded(size) + j)];
+            dv[(row * kv + head) * size + j] += keep[size_t((prefix + i) * padded(size) + j)];
+          }
+        }
+      }
+  }
+}
+
+// One new token for each of B cells of a grid: q [B, H, D], fresh k and v [B, K, D] at row strides. The caches are
+// prompt [P, K, S, D] and own [P, K, N, M, D]; cells [B][4]: row, column, own tokens held, and which of the B it
+// is. Cells of one row are neighbours. The fresh key and value are written to the cache first.
+template <class T>
+void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64 k_row, i64 v_row, T *out, T *prompt_k,
+                  T *prompt_v, T *own_k, T *own_v, const i64 *cells, const i64 *lengths, i64 b, i64 heads, i64 kv,
+                  i64 size, i64 s, i64 n, i64 m, float scale, i64 window) {
+  std::vector<i64> starts;
+  for (i64 i = 0; i < b; i++)
+    if (!i || cells[4 * i] != cells[4 * (i - 1)]) starts.push_back(i);
+  starts.push_back(b);
+  auto work = pieces(starts.data(), i64(starts.size()) - 1);
+  i64 repeat = heads / kv;
+#pragma omp parallel
+  {
+    Room room;
+#pragma omp for schedule(dynamic)
+    for (i64 unit = 0; unit < i64(work.size()) * kv; unit++) {
+      Piece p = work[size_t(unit / kv)];
+      i64 head = unit % kv, row = cells[4 * p.from], prefix = lengths[row], gap = padded(prefix), longest = 0;
+      for (i64 i = p.from; i < p.to; i++) longest = cells[4 * i + 2] + 1 > longest ? cells[4 * i + 2] + 1 : longest;
+      room.reserve(gap + padded(longest), padded(size));
+      Span shared{i64(prompt_k + row * kv * s * size), i64(prompt_v + row * kv * s * size), size, s * size};
+      room.take<T>(shared, head, size, 0, 0, prefix, false);
+      for (i64 i = p.from; i < p.to; i++) {
+        i64 column = cells[4 * i + 1], held = cells[4 * i + 2], which = cells[4 * i + 3];
+        i64 place = (((row * kv + head) * n + column) * m) * size;
+        const T *fresh_key = fresh_k + which * k_row + head * size, *fresh_value = fresh_v + which * v_row + head * size;
+        std::memcpy(own_k + place + held * size, fresh_key, size_t(size) * sizeof(T));
+        std::memcpy(own_v + place + held * size, fresh_value, size_t(size) * sizeof(T));
+        Span own{i64(own_k + place), i64(own_v + place), size, 0};
+        room.take<T>(own, 0, size, 0, gap, held + 1, false);
+        attend_member<T>(room, q + which * q_row + head * repeat * size, q_row,
+                         out + (which * heads + head * repeat) * size, heads * size, nullptr, 0, 1, held, prefix, repeat,
+                         size, scale, window);
+      }
+    }
+  }
+}
+
+// ---- the distribution over the vocabulary ------------------------------------------------------------------------
+
+constexpr i64 BLOCK = 256;
+
+// Mass of each block of words, exp((x - top) / temperature) summed; returns the whole in double.
+template <class T> double masses(const T *x, i64 words, float top, float heat, std::vector<double> &upto) {
+  double all = 0;
+  upto.clear();
+  for (i64 from = 0; from < words; from += BLOCK) {
+    i64 to = from + BLOCK < words ? from + BLOCK : words, j = from;
+    Sum sum;
+    for (; j + LANES <= to; j += LANES)
+      for (int l = 0; l < LANES; l++) sum.lane[l] += exp_((load(x[j + l]) - top) * heat);
+    for (; j < to; j++) sum.lane[(j - from) % LANES] += exp_((load(x[j]) - top) * heat);
+    all += sum.total();
+    upto.push_back(all);
+  }
+  return all;
+}
+
+template <class T> float highest(const T *x, i64 words) {
+  float top[LANES];
+  for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
+  i64 j = 0;
+  for (; j + LANES <= words; j += LANES)
+    for (int l = 0; l < LANES; l++) {
+      float y = load(x[j + l]);
+      top[l] = y > top[l] ? y : top[l];
+    }
+  for (; j < words; j++) top[0] = load(x[j]) > top[0] ? load(x[j]) : top[0];
+  float max = top[0];
+  for (int l = 1; l < LANES; l++) max = top[l] > max ? top[l] : max;
+  return max;
+}
+
+// The first word whose cumulative mass exceeds uniform * all, and its log-probability under what it is drawn from;
+// temperature 0 takes the most likely word, and its log-probability at temperature 1.
+template <class T>
+void draw(const T *logits, i64 rows, i64 words, const double *uniform, const float *temperature, i64 *picked, float *logp) {
+#pragma omp parallel
+  {
+    std::vector<double> upto;
+#pragma omp for schedule(static)
+    for (i64 i = 0; i < rows; i++) {
+      const T *x = logits + i * words;
+      float top = highest(x, words), heat = temperature[i] == 0 ? 1.0f : 1.0f / temperature[i];
+      double all = masses(x, words, top, heat, upto);
+      i64 at = -1;
+      if (temperature[i] == 0) {
+        for (i64 j = 0; at < 0 && j < words; j++)
+          if (load(x[j]) == top) at = j;
+      } else {
+        double target = uniform[i] * all;
+        size_t block = 0;
+        while (block + 1 < upto.size() && upto[block] <= target) block++;
+        double sum = block ? upto[block - 1] : 0.0;
+        i64 from = i64(block) * BLOCK, to = from + BLOCK < words ? from + BLOCK : words;
+        for (i64 j = from; j < to; j++) {
+          float mass = exp_((load(x[j]) - top) * heat);
+          if (mass > 0) at = j;  // rounding may leave the target beyond the block: then its last word with any mass
+          sum += mass;
+          if (mass > 0 && sum > target) break;
+        }
+      }
+      picked[i] = at < 0 ? 0 : at;  // nothing has any mass: the logits are NaN, and so is what it is worth
+      logp[i] = at < 0 ? NAN : float(double((load(x[at]) - top) * heat) - std::log(all));
+    }
+  }
+}
+
+// log-probability of each row's chosen word, the entropy in nats, and log(sum) + max / temperature for the way back
+template <class T>
+void chosen_forward(const T *logits, i64 rows, i64 words, const i64 *chosen, float temperature, float *logp,
+                    float *entropy, double *lse) {
+  float heat = 1.0f / temperature;
+#pragma omp parallel
+  {
+    std::vector<double> upto;
+#pragma omp for schedule(static)
+    for (i64 i = 0; i < rows; i++) {
+      const T *x = logits + i * words;
+      float top = highest(x, words);
+      double all = masses(x, words, top, heat, upto), mean = 0;
+      for (i64 from = 0; from < words; from += BLOCK) {
+        i64 to = from + BLOCK < words ? from + BLOCK : words, j = from;
+        Sum sum;
+        for (; j + LANES <= to; j += LANES)
+          for (int l = 0; l < LANES; l++) {
+            float z = (load(x[j + l]) - top) * heat, e = exp_(z);
+            sum.lane[l] += e > 0 ? e * z : 0.0f;
+          }
+        for (; j < to; j++) {
+          float z = (load(x[j]) - top) * heat, e = exp_(z);
+          sum.lane[(j - from) % LANES] += e > 0 ? e * z : 0.0f;
+        }
+        mean += sum.total();
+      }
+      double log_all = std::log(all);
+      logp[i] = float(double((load(x[chosen[i]]) - top) * heat) - log_all);
+      entropy[i] = float(log_all - mean / all);
+      lse[i] = log_all + double(top) * heat;
+    }
+  }
+}
+
+// In place: logits become the gradient of sum(g * logp + h * entropy) with respect to them.
+template <class T>
+void chosen_backward(T *logits, i64 rows, i64 words, const i64 *chosen, float temperature, const double *lse,
+                     const float *entropy, const float *g, const float *h) {
+  float heat = 1.0f / temperature;
+#pragma omp parallel for schedule(static)
+  for (i64 i = 0; i < rows; i++) {
+    T *x = logits + i * words;
+    float gi = g[i], hi = h[i], si = entropy[i], li = float(lse[i]), own = load(x[chosen[i]]) * heat - li;
+    float at = exp_(own);
+    if (hi == 0)
+      for (i64 j = 0; j < words; j++) store(x + j, -gi * heat * exp_(load(x[j]) * heat - li));
+    else
+      for (i64 j = 0; j < words; j++) {
+        float log = load(x[j]) * heat - li, p = exp_(log);
+        store(x + j, -heat * p * (gi + hi * (p > 0 ? log + si : 0.0f)));
+      }
+    store(x + chosen[i], heat * (gi * (1.0f - at) - hi * at * (at > 0 ? own + si : 0.0f)));
+  }
+}
+
+}  // namespace
+
+#define BY_TYPE(type, CALL)                                                                                            \
+  if (type) {                                                                                                          \
+    using T = bf16;                                                                                                    \
+    CALL;                                                                                                              \
+  } else {                                                                                                             \
+    using T = float;                                                                                                   \
+    CALL;                                                                                                              \
+  }
+#define IN(p) static_cast<const T *>(p)
+#define OUT(p) static_cast<T *>(p)
+
+extern "C" {
+
+void covey_norm_forward(int type, const void *x, const void *delta, const void *w, void *sum, void *y, float *rstd,
+                        i64 rows, i64 d, float eps) {
+  BY_TYPE(type, norm_forward(IN(x), IN(delta), IN(w), OUT(sum), OUT(y), rstd, rows, d, eps))
+}
+void covey_norm_backward(int type, const void *x, const void *w, const float *rstd, const void *dy, const void *dsum,
+                         void *dx, float *dw, i64 rows, i64 d) {
+  BY_TYPE(type, norm_backward(IN(x), IN(w), rstd, IN(dy), IN(dsum), OUT(dx), dw, rows, d))
+}
+void covey_rotate(int type, void *x, i64 stride, const void *cos, const void *sin, i64 rows, i64 heads, i64 size,
+                  float sign) {
+  BY_TYPE(type, rotate(OUT(x), stride, IN(cos), IN(sin), rows, heads, size, sign))
+}
+void covey_gated_forward(int type, const void *gate, const void *up, i64 stride, void *y, i64 rows, i64 d) {
+  BY_TYPE(type, gated_forward(IN(gate), IN(up), stride, OUT(y), rows, d))
+}
+void covey_gated_backward(int type, const void *gate, const void *up, const void *dy, void *dgate, void *dup, i64 n) {
+  BY_TYPE(type, gated_backward(IN(gate), IN(up), IN(dy), OUT(dgate), OUT(dup), n))
+}
+void covey_tree_forward(int type, const void *q, const void *k, const void *v, void *out, float *lse,
+                        const i64 *prefixes, const i64 *members_of, const i64 *members, i64 families, i64 heads, i64 kv,
+                        i64 size, float scale, i64 window) {
+  BY_TYPE(type, tree_forward(IN(q), IN(k), IN(v), OUT(out), lse, prefixes, members_of, members, families, heads, kv,
+                             size, scale, window))
+}
+void covey_tree_backward(int type, const void *q, const void *k, const void *v, const void *out, const float *lse,
+                         const void *dout, void *dq, float *dk, float *dv, const i64 *prefixes, const i64 *members_of,
+                         const i64 *members, i64 families, i64 heads, i64 kv, i64 size, float scale, i64 window) {
+  BY_TYPE(type, tree_backward(IN(q), IN(k), IN(v), IN(out), lse, IN(dout), OUT(dq), dk, dv, prefixes, members_of,
+                              members, families, heads, kv, size, scale, window))
+}
+void covey_grid_forward(int type, const void *q, i64 q_row, const void *fresh_k, const void *fresh_v, i64 k_row,
+                        i64 v_row, void *out, void *prompt_k, void *prompt_v, void *own_k, void *own_v, const i64 *cells,
+                        const i64 *lengths, i64 b, i64 heads, i64 kv, i64 size, i64 s, i64 n, i64 m, float scale,
+                        i64 window) {
+  BY_TYPE(type, grid_forward(IN(q), q_row, IN(fresh_k), IN(fresh_v), k_row, v_row, OUT(out), OUT(prompt_k), OUT(prompt_v),
+                             OUT(own_k), OUT(own_v), cells, lengths, b, heads, kv, size, s, n, m, scale, window))
+}
+void covey_draw(int type, const void *logits, i64 rows, i64 words, const double *uniform, const float *temperature,
+                i64 *picked, float *logp) {
+  BY_TYPE(type, draw(IN(logits), rows, words, uniform, temperature, picked, logp))
+}
+void covey_chosen_forward(int type, const void *logits, i64 rows, i64 words, const i64 *chosen, float temperature,
+                          float *logp, float *entropy, double *lse) {
+  BY_TYPE(type, chosen_forward(IN(logits), rows, words, chosen, temperature, logp, entropy, lse))
+}
+void covey_chosen_backward(int type, void *logits, i64 rows, i64 words, const i64 *chosen, float temperature,
+                           const double *lse, const float *entropy, const float *g, const float *h) {
+  BY_TYPE(type, chosen_backward(OUT(logits), rows, words, chosen, temperature, lse, entropy, g, h))
+}
+}
