@@ -126,8 +126,9 @@ class _Matrix:
     def __init__(self, *named: tuple[str, nn.Linear]) -> None:
         self.names = [f"{name}.weight" for name, _ in named]
         self.rows = [linear.out_features for _, linear in named]
-        weight = torch.cat([x.weight.detach() for _, x in named]) if len(named) > 1 else named[0][1].weight
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS)
+        weights = [linear.weight.detach() for _, linear in named]
+        joined = torch.cat(weights) if len(weights) > 1 else weights[0]
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(joined, _ROWS)
         biases = [x.bias.detach() for _, x in named if x.bias is not None]
         self.bias = torch.cat(biases) if biases else None
 
