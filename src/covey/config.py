@@ -78,6 +78,8 @@ class Algorithm(_Section):
     aggregation: Named | None = None
     kl_in: Literal["loss", "reward"] | None = _later(None)
     """Whether the KL is added to the loss, or taken off the reward."""
+    truncated: Literal["scored", "masked"] | None = _later(None)
+    """Whether answers that were cut off are learned from, or only counted in their group's baseline."""
     selection: Named | None = _later(None)
     correction: Annotated[list[Component], BeforeValidator(_several)] | None = _later(None)
     """One, or several that multiply."""
@@ -93,7 +95,8 @@ class Algorithm(_Section):
         if self.correction is not None:
             written = [_written(c) for c in self.correction]
             given["correction"] = [] if written == [{"name": "none"}] else written
-        return given | ({"kl_in": self.kl_in} if self.kl_in else {})
+        plain = {name: getattr(self, name) for name in ("kl_in", "truncated")}
+        return given | {name: value for name, value in plain.items() if value is not None}
 
 
 def _written(component: Component) -> dict[str, Any]:
@@ -128,6 +131,8 @@ class Train(_Section):
     """What activations of one micro-batch may take, in GiB; the micro-batch follows from it."""
     epochs: int = _later(1, ge=1)
     """How often each rollout is gone through."""
+    reference_every: int = _later(0, ge=0)
+    """Steps after which the reference becomes a copy of the policy, again and again; 0 is never."""
     mini_batches: int = _later(1, ge=1)
     """Optimizer steps in one epoch over a rollout, each on whole groups; learning rate and ``steps``
     go by rollouts."""

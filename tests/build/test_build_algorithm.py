@@ -76,6 +76,7 @@ def test_one_correction_needs_no_list_and_none_takes_a_choice_away() -> None:
         (("--algorithm.selection", "top_entropy"), "is read by nobody"),
         (("--algorithm.preset", "gspo", "--algorithm.correction", "token_mask"), "weighs single tokens"),
         (("--algorithm.kl-in", "reward"), "there is none"),
+        (("--algorithm.preset", "rloo", "--algorithm.truncated", "masked"), "put the KL in the loss"),
         (("--algorithm.surrogate", "luffy", "--algorithm.ratio", "none"), "traces"),
         (("--algorithm.preset", "unsloth"), "depend on how a step is split"),
     ],

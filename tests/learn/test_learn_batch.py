@@ -149,3 +149,40 @@ def test_packing_says_where_everything_is(policy_of: Callable[..., Policy]) -> N
     assert packed.predictors.tolist() == [2, 3, 2, 6]
     assert packed.sequence.tolist() == [0, 0, 1, 1]
     assert packed.token_ids.dtype is torch.long
+
+
+def cut(own: Group, *samples: int) -> Group:
+    """The group with some of its episodes ended by the length limit."""
+
+    def ended(e: Episode) -> Episode:
+        completion = replace(e.turns[-1].completion, stop=StopReason.LENGTH)
+        return replace(e, turns=(*e.turns[:-1], replace(e.turns[-1], completion=completion)))
+
+    episodes = tuple(ended(e) if e.sample in samples else e for e in own.episodes)
+    return replace(own, episodes=episodes)
+
+
+def test_masked_truncated_episodes_are_in_the_baseline_and_in_nothing_else() -> None:
+    groups = [cut(group("a", (1.0, 0.0, 0.5), (3, 1, 6)), 2), group("c", (0.0, 1.0), (4, 2))]
+    sequences = prepare(preset("modern").replace(truncated="masked"), groups, MOST)
+    assert [(s.group, s.sample) for s in sequences] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    # a's mean is still (1 + 0 + 0.5) / 3 = 0.5; of 16 tokens the 10 that were not cut off are trained
+    assert [s.advantage for s in sequences] == [0.5, -0.5, -0.5, 0.5]
+    assert {s.weight for s in sequences} == {0.1}
+    # the prompt mean is over the two prompts, of 3 + 1 and 4 + 2 tokens
+    by_prompt = prepare(preset("dapo").replace(truncated="masked"), groups, MOST)
+    assert [s.weight for s in by_prompt] == [1 / 2 / 4] * 2 + [1 / 2 / 6] * 2
+
+
+def test_truncated_episodes_are_like_any_other_by_default() -> None:
+    whole, cut_off = (group("a", (1.0, 0.0), (3, 2)), cut(group("a", (1.0, 0.0), (3, 2)), 0, 1))
+    assert prepare(preset("modern"), [whole], MOST) == prepare(preset("modern"), [cut_off], MOST)
+    assert prepare(preset("modern").replace(truncated="masked"), [cut_off], MOST) == []
+
+
+def test_a_group_that_is_cut_off_whole_leaves_the_mini_batches_to_the_others() -> None:
+    groups = [cut(group(n, (1.0, 0.0), (3, 2)), *(range(2) if n == "b" else ())) for n in "abc"]
+    masked = preset("modern").replace(truncated="masked")
+    sequences = prepare(masked, groups, MOST, parts=2)
+    # two optimizer steps, of a's and c's five tokens each
+    assert [(s.group, s.weight) for s in sequences] == [(0, 0.2), (0, 0.2), (2, 0.2), (2, 0.2)]

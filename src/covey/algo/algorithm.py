@@ -40,9 +40,11 @@ class Algorithm:
     """What is optimised, as choices that don't know of each other.
 
     ``kl`` None is no penalty; ``kl_in`` is ``loss`` (added to it) or ``reward`` (taken off it).
-    ``selection`` singles out tokens over the whole step, for the choices that read it. A literal of
-    this class is all there is to a preset. Construction checks every name, parameter and
-    combination; ValueError says what is wrong and why.
+    ``truncated`` is ``scored`` (a completion cut off by the length limit is one like any other) or
+    ``masked`` (it counts in its group's baseline, but has no loss and no share in the weights: "overlong
+    filtering", DAPO 2503.14476). ``selection`` singles out tokens over the whole step, for the choices
+    that read it. A literal of this class is all there is to a preset. Construction checks every name,
+    parameter and combination; ValueError says what is wrong and why.
     """
 
     advantage: Choice
@@ -53,6 +55,7 @@ class Algorithm:
     kl_in: str = "loss"
     selection: Choice | None = None
     correction: tuple[Choice, ...] = ()
+    truncated: str = "scored"
 
     def __post_init__(self) -> None:
         reason = refusal(
@@ -63,6 +66,7 @@ class Algorithm:
             kl_in=self.kl_in,
             selection=self.selection,
             correction=self.correction,
+            truncated=self.truncated,
             reads=self.reads,
         )
         if reason is not None:
@@ -132,7 +136,7 @@ class Algorithm:
         for name, value in changes.items():
             if name not in names:
                 raise ValueError(f"an algorithm has no choice {name!r}{did_you_mean(name, names)}")
-            if name == "kl_in" or (name in ("kl", "selection") and value is None):
+            if name in ("kl_in", "truncated") or (name in ("kl", "selection") and value is None):
                 written[name] = value
             elif name == "correction":
                 several = value if isinstance(value, list | tuple) else [] if value is None else [value]
@@ -142,11 +146,16 @@ class Algorithm:
         return dataclasses.replace(self, **written)
 
     def describe(self) -> dict[str, Any]:
-        """The choices as plain data, for a manifest: ``{"surrogate": {"name": "clip", …}, …}``."""
+        """The choices as plain data, for a manifest: ``{"surrogate": {"name": "clip", …}, …}``.
+
+        ``truncated`` is there only where it isn't ``scored``: a run's hash chain begins with its
+        algorithm, and runs from before there was the choice keep theirs.
+        """
 
         def plain(value: Any) -> Any:
             if isinstance(value, Choice):
                 return {"name": value.label, **value.params}
             return [plain(one) for one in value] if isinstance(value, tuple) else value
 
-        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        choices = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {name: one for name, one in choices.items() if (name, one) != ("truncated", "scored")}

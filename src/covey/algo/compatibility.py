@@ -38,6 +38,7 @@ def refusal(
     kl_in: str,
     selection: Choice | None,
     correction: tuple[Choice, ...],
+    truncated: str,
     reads: Set[str],
 ) -> str | None:
     """Why these choices can't stand together, or None when they can.
@@ -49,6 +50,7 @@ def refusal(
         _level(surrogate.name, ratio, names)
         or _signal(advantage.name, surrogate.name, names)
         or _penalty(kl, kl_in, surrogate.name)
+        or _cut_off(truncated, kl, kl_in)
         or _selected(selection, "selection" in reads)
     )
 
@@ -94,6 +96,17 @@ def _penalty(kl: Choice | None, kl_in: str, surrogate: Name) -> str | None:
         return "kl 'ratio_k3' works through its gradient, and a reward has none; use 'k1' there"
     if surrogate in _WITHOUT_ADVANTAGE:
         return f"kl_in 'reward' does nothing for surrogate {surrogate!r}, which reads no reward"
+    return None
+
+
+def _cut_off(truncated: str, kl: Choice | None, kl_in: str) -> str | None:
+    if truncated not in ("scored", "masked"):
+        return f"truncated must be 'scored' or 'masked', not {truncated!r}"
+    if truncated == "masked" and kl is not None and kl_in == "reward":
+        return (
+            "truncated 'masked' leaves completions out of the update, and kl_in 'reward' needs the KL of "
+            "every one of a group for its baseline; put the KL in the loss"
+        )
     return None
 
 

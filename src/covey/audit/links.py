@@ -12,7 +12,8 @@ from covey.audit.drawn import redrawn
 from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meanings
 from covey.audit.recorded import Record, place_of
-from covey.learn.checkpoint import FILES
+from covey.learn.checkpoint import FILES, REFERENCE
+from covey.learn.learner import renewed_after
 from covey.models.fingerprint import fingerprint, joined
 from covey.records.chain import PARTS, link, metrics_part, origin, rollout_parts
 from covey.records.checkpoints import COMPLETE, STATE
@@ -127,6 +128,7 @@ def checkpoints(record: Record, meanings: Meanings) -> Check:
         try:
             state = read_document(folder / STATE, "checkpoint")
             parts = {name: joined(fingerprint(load_file(folder / file))) for name, file in FILES.items()}
+            _reference(check, place, record, meanings, step, folder)
         except (CoveyError, OSError, SafetensorError) as error:
             check.fault(place, str(error))
             continue
@@ -137,6 +139,20 @@ def checkpoints(record: Record, meanings: Meanings) -> Check:
     if not check.count:
         check.skipped = "there is none"
     return check
+
+
+def _reference(
+    check: Check, place: Place, record: Record, meanings: Meanings, step: int, folder: Path
+) -> None:
+    """A reference that the run has renewed is the policy of the link it was renewed after."""
+    meaning = meanings.at(step - 1)
+    renewed = renewed_after(step, meaning.recipe.train.reference_every)
+    due = renewed > 0 and meaning.algorithm.needs_reference
+    path = folder / REFERENCE
+    check.same(place, f"whether it has {REFERENCE}", path.exists(), due)
+    if due and path.exists():
+        found = joined(fingerprint(load_file(path)))
+        check.same(place, "hash of the reference", record.chain[renewed - 1].get("weights"), found)
 
 
 def _state(record: Record, step: int, row: Row, source: Row | None) -> Row:

@@ -126,7 +126,8 @@ class _Again:
                 f"Its checkpoints: {there}"
             ) from error
         folder = self.reader.layout.checkpoint(step)
-        checkpoint.restore(folder, self.policy, self.learner.optimizer, state["policy_version"])
+        reference, version = self.learner.renewed(step), state["policy_version"]
+        checkpoint.restore(folder, self.policy, self.learner.optimizer, version, reference)
         self.source.restore(state["source"])
 
     def step(self, step: int, link: Row) -> Check:

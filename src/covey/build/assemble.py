@@ -84,6 +84,8 @@ def unlearned(recipe: Recipe, algorithm: Algorithm) -> str | None:
     """Why a run can't learn by an algorithm, or None when it can."""
     if recipe.algorithm.kl_in is not None and algorithm.kl is None:
         return "kl_in says where the KL goes, but there is none: choose a kl too"
+    if recipe.train.reference_every and not algorithm.needs_reference:
+        return "train.reference_every renews a reference, but nothing here compares with one: choose a kl too"
     name = algorithm.surrogate.name
     if isinstance(name, str) and name in GIVEN:
         which = f"preset {recipe.algorithm.preset!r}: " if recipe.algorithm.surrogate is None else ""
@@ -130,6 +132,7 @@ def learner_of(parts: Parts, policy: Policy) -> PolicyLearner:
         max_length=recipe.rollout.max_new_tokens,
         temperature=recipe.rollout.temperature,
         reference=reference,
+        reference_every=train.reference_every,
         epochs=train.epochs,
         parts=train.mini_batches,
         seed=recipe.seed,
@@ -137,10 +140,12 @@ def learner_of(parts: Parts, policy: Policy) -> PolicyLearner:
 
 
 def reference_of(recipe: Recipe) -> Policy:
-    """The model that training starts from, frozen, in the dtype it computes in and no other."""
+    """The model that training starts from, frozen, in the dtype it computes in and no other, unless it
+    is to be renewed."""
     reference = policy_of(recipe)
     reference.module.requires_grad_(False)
-    reference.master = {}  # nothing moves it
+    if not recipe.train.reference_every:
+        reference.master = {}  # nothing moves it
     return reference
 
 

@@ -76,6 +76,8 @@ class Keeper(Keep):
             "chain": self.at.chain,
             "run": self.at.run,
         }
-        self.checkpoints.commit(self.at.step, state, checkpoint.contents(policy, self.learner.optimizer))
+        reference = self.learner.renewed(self.at.step)
+        files = checkpoint.contents(policy, self.learner.optimizer, reference)
+        self.checkpoints.commit(self.at.step, state, files)
         self.checkpoints.retain(self.settings.keep)
         self.saved = self.at.step

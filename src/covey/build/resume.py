@@ -14,6 +14,8 @@ from covey.build.keep import Completed
 from covey.build.run import Result, carry_out
 from covey.config import Recipe, parse
 from covey.learn import PolicyLearner, checkpoint
+from covey.learn.learner import renewed_after
+from covey.models.fingerprint import fingerprint, joined
 from covey.protocols import Reward, Task
 from covey.records import Checkpoints, RunReader, RunWriter, origin
 from covey.types import CoveyError
@@ -133,12 +135,22 @@ def _reachable(reader: RunReader, at: Completed, recipe: Recipe) -> None:
 
 def _restore(folder: Path, learner: PolicyLearner, at: Completed, reader: RunReader) -> None:
     """Load a checkpoint, and hold what is in memory then against the chain."""
-    checkpoint.restore(folder, learner.policy, learner.optimizer, at.version)
-    row = reader.chain()[at.step - 1]
-    for part, found in checkpoint.fingerprints(learner.policy, learner.optimizer).items():
-        if found != row[part]:
+    reference = learner.renewed(at.step)
+    checkpoint.restore(folder, learner.policy, learner.optimizer, at.version, reference)
+    links = reader.chain()
+    held = [
+        (part, found, at.step - 1, links[at.step - 1][part])
+        for part, found in checkpoint.fingerprints(learner.policy, learner.optimizer).items()
+    ]
+    if reference is not None:
+        then = renewed_after(at.step, learner.reference_every) - 1
+        held.append(
+            ("reference's weights", joined(fingerprint(reference.master)), then, links[then]["weights"])
+        )
+    for part, found, step, linked in held:
+        if found != linked:
             raise CoveyError(
-                f"checkpoint {folder}: its {part} aren't those that step {at.step - 1} ended with "
+                f"checkpoint {folder}: its {part} aren't those that step {step} ended with "
                 f"({reader.layout.chain}); move it away, and resume from the one before"
             )
 

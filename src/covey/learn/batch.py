@@ -17,7 +17,7 @@ from torch import Tensor
 from covey.algo import Algorithm, advantages, token_weights
 from covey.models import Policy
 from covey.models.tree import Tree, shared_stem
-from covey.types import CoveyError, Episode, Group, Sample
+from covey.types import CoveyError, Episode, Group, Sample, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,8 @@ def prepare(
 
     Advantages are taken over the whole rollout, weights within each of its `mini_batches`, of which
     there are to be ``parts``. ``penalty`` (one per trained episode) comes off the rewards. Excluded
-    groups and unscored episodes are left out of baselines and weights alike. Raises CoveyError for
+    groups and unscored episodes are left out of baselines and weights alike; truncated ones that the
+    algorithm masks are in the baselines alone. Raises CoveyError for
     an episode whose engine reported no log-probs.
     """
     picked = [
@@ -121,7 +122,12 @@ def prepare(
     rewards = torch.tensor([value for _, _, value in picked], dtype=torch.float64)
     if penalty is not None:
         rewards = rewards - torch.tensor(penalty, dtype=torch.float64)
-    gains = advantages(algorithm, rewards, number, lengths).tolist()
+    gains = advantages(algorithm, rewards, number, lengths)
+    kept = [i for i, (_, e, _) in enumerate(picked) if not _masked(algorithm, e)]
+    if not kept:
+        return []
+    picked, gains = [picked[i] for i in kept], gains[kept].tolist()
+    number, lengths = number[kept], lengths[kept]
     weights = [
         weight
         for part in _parts([index for index, _, _ in picked], parts)
@@ -131,6 +137,10 @@ def prepare(
         _trained(index, episode, gain, weight)
         for (index, episode, _), gain, weight in zip(picked, gains, weights, strict=True)
     ]
+
+
+def _masked(algorithm: Algorithm, episode: Episode) -> bool:
+    return algorithm.truncated == "masked" and episode.stop is StopReason.LENGTH
 
 
 Grouped = TypeVar("Grouped", Trained, Sample)

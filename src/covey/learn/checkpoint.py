@@ -19,6 +19,9 @@ from covey.models import Policy
 from covey.models.fingerprint import fingerprint, joined
 from covey.types import CoveyError
 
+REFERENCE = "reference.safetensors"
+"""Its fp32 weights, where the reference is neither the model that the run began with nor the policy."""
+
 FILES = {"weights": "weights.safetensors", "optimizer": "optimizer.safetensors"}
 
 
@@ -32,25 +35,42 @@ def fingerprints(policy: Policy, optimizer: Optimizer) -> dict[str, str]:
     return {part: joined(fingerprint(held)) for part, held in tensors(policy, optimizer).items()}
 
 
-def contents(policy: Policy, optimizer: Optimizer) -> dict[str, Iterator[memoryview]]:
-    """The files of a checkpoint, by name, piece by piece; nothing may move while they are read."""
-    return {FILES[part]: safetensors(held) for part, held in tensors(policy, optimizer).items()}
+def contents(
+    policy: Policy, optimizer: Optimizer, reference: Policy | None = None
+) -> dict[str, Iterator[memoryview]]:
+    """The files of a checkpoint, by name, piece by piece; nothing may move while they are read.
+
+    reference: where it can't be had from anywhere else.
+    """
+    files = {FILES[part]: safetensors(held) for part, held in tensors(policy, optimizer).items()}
+    return files | ({REFERENCE: safetensors(reference.master)} if reference else {})
 
 
-def restore(folder: Path, policy: Policy, optimizer: Optimizer, version: int) -> None:
-    """Bring back what `contents` saved. Raises CoveyError when it is of another model.
+def restore(
+    folder: Path, policy: Policy, optimizer: Optimizer, version: int, reference: Policy | None = None
+) -> None:
+    """Bring back what `contents` saved. Raises CoveyError when it is of another model, and when a
+    ``reference`` is to be brought back that isn't there.
 
     Values are copied into the tensors that are there, whose place in memory is the allocator's: the
     last bits of a matrix product may depend on how its operands are aligned.
     """
     weights, moments = (_read(folder / FILES[part]) for part in ("weights", "optimizer"))
     _same_model(folder, policy, weights)
-    with torch.no_grad():
-        for name, master in policy.master.items():
-            master.copy_(weights[name])
-    policy.refresh()
+    _take_over(policy, weights)
     policy.version = version
     optimizer.restore(moments)
+    if reference is not None:
+        weights = _read(folder / REFERENCE)
+        _same_model(folder, reference, weights)
+        _take_over(reference, weights)
+
+
+@torch.no_grad()
+def _take_over(policy: Policy, weights: Mapping[str, Tensor]) -> None:
+    for name, master in policy.master.items():
+        master.copy_(weights[name])
+    policy.refresh()
 
 
 def safetensors(held: Mapping[str, Tensor]) -> Iterator[memoryview]:

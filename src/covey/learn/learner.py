@@ -23,7 +23,8 @@ class PolicyLearner:
 
     budget: packed tokens per micro-batch (see `memory`). max_length: the longest completion
     that sampling allows, in tokens. temperature: the sampler's, so that both sides speak of one
-    distribution (0 is taken as 1). reference: the frozen policy, where the algorithm needs one.
+    distribution (0 is taken as 1). reference: the frozen policy, where the algorithm needs one; it
+    becomes a copy of the policy after every ``reference_every`` steps (0: never), as DeepSeek-R1's does.
 
     epochs, parts: each rollout is gone through so many times, in so many mini-batches of whole groups
     (see `mini_batches`), each of which is one optimizer step with token weights of its own. seed: of
@@ -42,6 +43,7 @@ class PolicyLearner:
         max_length: int,
         temperature: float = 1.0,
         reference: Policy | None = None,
+        reference_every: int = 0,
         epochs: int = 1,
         parts: int = 1,
         seed: int = 0,
@@ -49,7 +51,7 @@ class PolicyLearner:
         self.policy, self.algorithm, self.optimizer = policy, algorithm, optimizer
         self.budget, self.max_length = budget, max_length
         self.temperature = temperature or 1.0
-        self.reference = reference
+        self.reference, self.reference_every = reference, reference_every
         self.epochs, self.parts, self.seed = epochs, parts, seed
         if algorithm.needs_reference and reference is None:
             raise ValueError("the algorithm compares with a reference policy, but none was given")
@@ -69,6 +71,11 @@ class PolicyLearner:
     def weights(self) -> Weights:
         return Weights(self.policy.version, self.policy)
 
+    def renewed(self, step: int) -> Policy | None:
+        """The reference, where step ``step`` needs it and couldn't make it from what it has: the model
+        that the run began with, and the policy."""
+        return self.reference if renewed_after(step, self.reference_every) else None
+
     def fingerprint(self) -> dict[str, str]:
         """What is to be computed with: the master weights in the dtype of computation."""
         return to_compute_with(self.policy)
@@ -76,6 +83,8 @@ class PolicyLearner:
     def update(self, step: int, groups: Sequence[Group]) -> Update:
         """Take the optimizer steps of one rollout; without any trainable episode the weights stay as
         they are. Figures are of the whole rollout: of every token, and means over the optimizer steps."""
+        if self.reference is not None and self.reference_every and step and not step % self.reference_every:
+            self.reference.copy_from(self.policy)
         sequences = self.ready(step, groups)
         if not sequences:
             return Update(False, counts(groups, sequences))
@@ -180,6 +189,12 @@ class PolicyLearner:
         hidden = policy.hidden(packed.token_ids, packed.tree, packed.tree.positions)
         logp, entropy = chosen_logprobs(policy, hidden[packed.predictors], packed.chosen, self.temperature)
         return logp, entropy, packed
+
+
+def renewed_after(step: int, every: int) -> int:
+    """After how many steps the policy was what step ``step`` compares with; 0 for the model that training
+    began from, and where that step renews the reference itself."""
+    return step // every * every if every and step % every else 0
 
 
 def unsupported(algorithm: Algorithm) -> str | None:

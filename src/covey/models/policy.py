@@ -95,6 +95,14 @@ class Policy:
                 parameter.copy_(self.master[name])
         self.version += 1
 
+    @torch.no_grad()
+    def copy_from(self, other: Policy) -> None:
+        """Take over another's master weights, and with them what is computed with."""
+        for name, master in self.master.items():
+            master.copy_(other.master[name])
+        self.refresh()
+        self.version = other.version
+
     def tree(self, prompts: list[int], replies: list[list[int]], keep: Any = None, stem: int = 0) -> Tree:
         """A `Tree` on the policy's device."""
         return Tree(prompts, replies, self.device, keep, stem)
