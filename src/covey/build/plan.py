@@ -47,15 +47,17 @@ def plan(recipe: Recipe) -> dict[str, Any]:
             "weights_gradients_optimizer": _gb(cost.weights),
             "activations_budget": recipe.train.memory_gb,
             "activations_per_1000_tokens": _gb(1000 * cost.per_token),
-            "reference_model": _gb(_reference(policy)) if parts.algorithm.needs_reference else None,
+            "reference_model": _gb(_reference(recipe, policy)) if parts.algorithm.needs_reference else None,
         },
         "prompts": [_prompt(policy, parts.train[i].messages) for i in range(min(2, len(parts.train)))],
     }
 
 
-def _reference(policy: Policy) -> int:
-    """Bytes of a second, frozen copy in the dtype it computes in."""
-    return policy.dtype.itemsize * sum(m.numel() for m in policy.master.values())
+def _reference(recipe: Recipe, policy: Policy) -> int:
+    """Bytes of a second, frozen copy in the dtype it computes in; beside its fp32 weights, which go into
+    checkpoints, where it is renewed."""
+    own = 4 if recipe.train.reference_every and policy.dtype.itemsize < 4 else 0
+    return (policy.dtype.itemsize + own) * sum(m.numel() for m in policy.master.values())
 
 
 def _prompt(policy: Policy, messages: Any) -> dict[str, Any]:
