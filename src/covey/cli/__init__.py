@@ -40,7 +40,7 @@ def main() -> None:
     ends exits with 128 + its number: 130 for Ctrl-C, 143 for SIGTERM."""
     # Two of torch's threads that spin while a neighbour holds their core wait a time slice at every
     # operation: on a busy laptop a step took ten times as long. Idle, the short spin costs nothing.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "8000")
     try:
         result = app(sys.argv[1:])
     except CoveyError as error:

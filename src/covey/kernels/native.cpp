@@ -167,7 +167,7 @@ void rotate(T *x, i64 stride, const T *cos, const T *sin, i64 rows, i64 heads, i
 
 template <class T>
 void gated_forward(const T *gate, const T *up, i64 stride, T *y, i64 rows, i64 d) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * d > SMALL / 2)
   for (i64 i = 0; i < rows; i++) {
     const T *g = gate + i * stride, *u = up + i * stride;
     T *out = y + i * d;

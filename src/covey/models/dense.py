@@ -55,12 +55,11 @@ class Dense:
     def packed(self) -> _Packed | None:
         """The matrices laid out for sampling, anew after every change of a weight; None where the module's
         own are used: while learning, and in fp32, where the layout gains nothing."""
-        if torch.is_grad_enabled() or self.module.dtype is not torch.bfloat16:
+        if torch.is_grad_enabled() or self.body.embed_tokens.weight.dtype is not torch.bfloat16:
             return None
-        state = tuple((p.data_ptr(), p._version) for p in self.module.parameters())
-        if self._packed is None or self._packed.state != state:
+        if self._packed is None or not self._packed.current():
             self._packed = None  # freed first: two copies would be a peak of their own
-            self._packed = _Packed(self.module, state)
+            self._packed = _Packed(self.module)
         return self._packed
 
     def unpacked(self) -> Iterator[tuple[str, Tensor]]:
@@ -148,15 +147,18 @@ class _Matrices:
 
 
 class _Packed:
-    """Every matrix of a module as sampling uses it; ``state`` says of which values."""
+    """Every matrix of a module as sampling uses it."""
 
     @torch.no_grad()
-    def __init__(self, module: Any, state: tuple[tuple[int, int], ...]) -> None:
-        self.state = state
+    def __init__(self, module: Any) -> None:
         names = {id(m): n for n, m in module.named_modules()}
+        self._made_of: list[
+            tuple[nn.Linear, Tensor, int]
+        ] = []  # layer, its weight, how often that had changed
         self.layers: list[_Matrices] = []
 
         def matrix(*linears: nn.Linear) -> _Matrix:
+            self._made_of += [(x, x.weight, x.weight._version) for x in linears]
             return _Matrix(*((names[id(x)], x) for x in linears))
 
         for layer in module.base_model.layers:
@@ -170,6 +172,10 @@ class _Packed:
                 )
             )
         self.head = matrix(module.get_output_embeddings())
+
+    def current(self) -> bool:
+        """Whether the module's weights are still the tensors, and hold the values, that this was made of."""
+        return all(x.weight is w and w._version == version for x, w, version in self._made_of)
 
     def unpacked(self) -> Iterator[tuple[str, Tensor]]:
         for mats in self.layers:
