@@ -54,6 +54,14 @@ def combined(component: Component, build: Callable[[Component], Reward]) -> Comb
     return Combine([written.part(build) for written in parts_of(component.params.get("parts"))])
 
 
+def oracles_of(component: Component) -> tuple[str, ...]:
+    """The labels of a combined reward's oracles."""
+    parts = component.params.get("parts")
+    if component.name != "combine" or not isinstance(parts, list | tuple):
+        return ()
+    return tuple(written.label for written in parts_of(parts) if written.own.get("oracle"))
+
+
 def parts_of(parts: Any) -> list[Written]:
     """The parts as written, each checked but for its reward's own parameters."""
     if not isinstance(parts, list | tuple) or not parts:

@@ -37,7 +37,11 @@ def probe_reward(
         chosen = list(islice(chain(task.problems("train"), task.problems("heldout")), problems))
     if callable(check := getattr(reward, "check", None)):
         check(chosen[0])
-    return probe(reward, chosen, full)
+    try:
+        return probe(reward, chosen, full)
+    finally:
+        if callable(close := getattr(reward, "close", None)):
+            close()
 
 
 def examples_for(component: Component) -> tuple[Problem, ...]:

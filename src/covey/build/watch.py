@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from covey.build.combined import oracles_of
 from covey.config import Recipe
+from covey.evals.evaluate import summary
 from covey.learn import PolicyLearner
 from covey.learn.split import split_difference
 from covey.models import Policy
@@ -33,7 +38,11 @@ def watch_of(
 ) -> Guard:
     """The guard, with the recorded steps in its memory. The record says who is on guard, and who of
     them can't see in this run, and why."""
-    setting = setting_of(recipe, learner, engine)
+    setting = replace(
+        setting_of(recipe, learner, engine),
+        oracles=oracles_of(recipe.reward),
+        heldout=partial(heldout_scores, writer.layout.root) if recipe.eval.every else None,
+    )
     posted: list[tuple[Sentinel, Level]] = [(c.post(setting), c.level) for c in chosen(recipe).values()]
     guard = Guard(posted, _teller(writer, view))
     for row in RunReader(writer.layout.root).metrics():
@@ -61,6 +70,12 @@ def setting_of(recipe: Recipe, learner: PolicyLearner, engine: Engine) -> Settin
         learner_weights=learner.fingerprint,
         split_difference=difference,
     )
+
+
+def heldout_scores(run: Path) -> list[tuple[int, float]]:
+    """(step, mean sampled score) of every evaluation that a run has recorded, unscored ones left out."""
+    found = [(one.step, summary(one)["sampled"]["mean"]) for one in RunReader(run).evaluations()]
+    return [(step, mean) for step, mean in found if mean is not None]
 
 
 class TimedWatch(Watch):

@@ -258,6 +258,10 @@ def counts(groups: Sequence[Group], sequences: Sequence[Trained]) -> dict[str, f
     if values:
         metrics["reward"] = sum(values) / len(values)
         metrics["reward_std"] = (sum((v - metrics["reward"]) ** 2 for v in values) / len(values)) ** 0.5
+    for name in dict.fromkeys(name for _, s in episodes for name in s.parts):
+        parts = [value for _, s in episodes if (value := s.parts.get(name)) is not None]
+        if parts:
+            metrics[f"reward/{name}"] = sum(parts) / len(parts)
     return metrics
 
 

@@ -35,6 +35,9 @@ class Setting:
     the algorithm's ratio divides by. template_tokens: the special tokens that the chat template puts
     into every prompt, id → text; empty without a template. end_tokens: those that end a reply.
 
+    oracles: the parts of the reward, by their labels, that are measured and not trained on. heldout: the
+    (step, mean sampled score) of every evaluation so far, None when there is none between start and end.
+
     The last three need tensors to answer and may be None where nobody can: digests of the weights
     the engine computes with, by name, and of those it should; and how far the gradient of a few
     of the groups' sequences in one micro-batch is from the same in two, relative to its norm (None: no
@@ -47,6 +50,8 @@ class Setting:
     anchor: Literal["learner", "sampler"] = "learner"
     template_tokens: Mapping[int, str] = field(default_factory=dict)
     end_tokens: Mapping[int, str] = field(default_factory=dict)
+    oracles: Sequence[str] = ()
+    heldout: Callable[[], Sequence[tuple[int, float]]] | None = None
     engine_weights: Callable[[], Mapping[str, str]] | None = None
     learner_weights: Callable[[], Mapping[str, str]] | None = None
     split_difference: Callable[[Sequence[Group]], float | None] | None = None

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from covey.sentinels.constant_reward import ConstantReward
+from covey.sentinels.duplicates import Duplicates
 from covey.sentinels.end_token import EndToken
 from covey.sentinels.entropy import Entropy
 from covey.sentinels.identical import Identical
 from covey.sentinels.length import Length
+from covey.sentinels.length_gain import LengthGain
+from covey.sentinels.listing import Listing
 from covey.sentinels.micro_batch import MicroBatch
 from covey.sentinels.mismatch import Mismatch
 from covey.sentinels.non_finite import NonFinite
+from covey.sentinels.oracle import Oracle
 from covey.sentinels.ratio import Ratio
 from covey.sentinels.sentinel import Level, Sentinel, Setting
 from covey.sentinels.template import Template
@@ -41,6 +45,10 @@ SENTINELS: Mapping[str, type[Sentinel]] = {
         ConstantReward,
         Entropy,
         Length,
+        LengthGain,
+        Listing,
+        Duplicates,
+        Oracle,
     )
 }
 """In the order of diagnosis: of two that speak at once, the first is nearer the cause."""
