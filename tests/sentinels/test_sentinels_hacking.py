@@ -222,7 +222,8 @@ def test_a_policy_that_lists_is_found_in_the_step_it_shows_in(
         ("duplicates", "warn", 0),
     ]
     assert any(line.startswith("listing (step 1 (rollouts/000000.jsonl)): 8 of the 8") for line in said.lines)
-    message = stopped(tmp_path / "stop", recipe_values(steps=1, listing="stop"), Anywhere())
+    values = recipe_values(steps=1, listing="stop", duplicates="off")
+    message = stopped(tmp_path / "stop", values, Anywhere())
     diagnosed(message, "listing", "tag = answer")
 
 
