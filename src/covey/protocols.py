@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from covey.types import (
@@ -45,6 +45,22 @@ class Reward(Protocol):
     """
 
     def __call__(self, episodes: Sequence[Episode]) -> Sequence[Score]: ...
+
+
+@runtime_checkable
+class Submits(Protocol):
+    """A reward that can be given episodes now and asked for their scores later, and works meanwhile."""
+
+    def submit(self, episodes: Sequence[Episode]) -> Callable[[], Sequence[Score]]: ...
+
+
+def submitted(reward: Reward, episodes: Sequence[Episode]) -> Callable[[], Sequence[Score]]:
+    """Give any reward its episodes. What it returns is called once, for the scores; a reward that doesn't
+    work meanwhile has them already."""
+    if isinstance(reward, Submits):
+        return reward.submit(episodes)
+    scores = reward(episodes)
+    return lambda: scores
 
 
 @runtime_checkable

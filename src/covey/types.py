@@ -163,16 +163,29 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """How grading failed.
+
+    ``kind`` is what failures are counted by: ``raised``, ``timeout``, ``memory``, ``died``, ``start``,
+    ``type``, ``length``, ``not finite``, ``none``. ``trace`` is the traceback, where there is one.
+    """
+
+    kind: str
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A grader's verdict. ``value`` None means *not scored*: never the same thing as 0.
 
     ``parts`` keeps the named components a combined score was made of; ``error`` says why a
-    score is missing.
+    score is missing, and ``fault`` what is known beyond that while the run is at it: it isn't recorded.
     """
 
     value: float | None
     parts: Mapping[str, float | None] = field(default_factory=dict[str, "float | None"])
     error: str | None = None
+    fault: Fault | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):

@@ -14,6 +14,7 @@ from covey.build.assemble import Parts, prepare
 from covey.config import parse
 from covey.models import load_policy
 from covey.rewards.functions import FunctionReward
+from covey.rewards.pooled import Pooled
 from covey.types import Completion, CoveyError, Episode, Problem, Score, StopReason, Turn
 
 TINY = {"config": {"family": "llama", "hidden_size": 16}}
@@ -102,7 +103,8 @@ def scores(found: Parts, *texts: str, answer: str = "1", **columns: Any) -> list
 @pytest.mark.parametrize("where", ["own.py", "mine.parts"])
 def test_an_own_reward(own: Path, where: str) -> None:
     function = parts(reward=f"{where}:brief")
-    assert isinstance(function.reward, FunctionReward)
+    assert isinstance(function.reward, Pooled)
+    assert isinstance(function.reward.reward, FunctionReward)
     assert scores(function, "1", "2") == [1.0, 0.0]
     assert scores(parts(reward=f"{where}:Length"), "1" * 10, "1" * 11) == [1.0, 0.0]
     assert scores(parts(reward={"name": f"{where}:Length", "most": 2}), "12", "123") == [1.0, 0.0]

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from covey.sentinels import Setting
-from covey.types import Weights
+from covey.sentinels.sentinel import Finding
+from covey.sentinels.unscored import SETTLED
+from covey.types import Fault, Group, Score, Weights
 from sentinels_plain import MARKS, complete, episode, group, posted
 
 # weights
@@ -178,3 +180,41 @@ def test_unscored_answers_over_the_budget_are_found_with_their_errors() -> None:
     finding = complete(posted("unscored").sampled(0, [group(*members, scores=[None] * 3 + [1.0] * 7)]))
     assert finding.what == "3 of 10 completions have no score, more than the budget of 20%"
     assert finding.evidence == "3 × 'the grader timed out'"
+
+
+def test_the_first_traceback_of_each_kind_of_failure_is_told() -> None:
+    slow = Score(None, error="f took longer than 5 s", fault=Fault("timeout"))
+    bugs = [Score(None, error=f"f raised {n}", fault=Fault("raised", f"Traceback\n  {n}")) for n in (1, 2)]
+    members = [episode(s) for s in range(10)]
+    scores = (*bugs, slow, *[Score(1.0)] * 7)
+    finding = complete(posted("unscored").sampled(0, [Group(members[0].problem, tuple(members), scores)]))
+    first, *trace = finding.evidence.splitlines()
+    assert first.startswith("raised 2, timeout 1: 1 × 'f raised 1'; ")
+    assert trace == ["    first raised:", "      Traceback", "        1"]
+    assert finding.level is None
+
+
+def test_within_the_budget_a_failed_grader_is_a_warning_and_a_missing_verdict_is_nothing() -> None:
+    members = [episode(s) for s in range(10)]
+
+    def found(fault: Fault | None) -> Finding | None:
+        scores = (Score(None, error="why", fault=fault), *[Score(1.0)] * 9)
+        return posted("unscored").sampled(0, [Group(members[0].problem, tuple(members), scores)])
+
+    assert found(None) is None
+    assert found(Fault("none")) is None  # the grader said that it has no verdict
+    finding = complete(found(Fault("timeout")))
+    assert finding.level == "warn"
+    assert finding.what == "1 of 10 completions have no score"
+
+
+def test_the_run_has_a_budget_too_once_it_has_settled() -> None:
+    """2 of 10 a step is within a step's 20 %, and twice the run's 10 %."""
+    watched = posted("unscored")
+    step = [group(*[episode(s) for s in range(10)], scores=[None] * 2 + [1.0] * 8)]
+    for number in range(SETTLED - 1):
+        assert watched.sampled(number, step) is None
+        watched.remember(number, {"unscored": 2.0, "episodes": 10.0})
+    finding = complete(watched.sampled(SETTLED - 1, step))
+    assert finding.what == "20 of the run's 100 completions have no score, more than its budget of 10%"
+    assert posted("unscored", run_budget=0.3).sampled(SETTLED - 1, step) is None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ from covey.models import Policy, load_policy
 from covey.models.loading import locate
 from covey.protocols import Engine, Reward, Sampler, Task, Weighted
 from covey.records import code_version, environment, hash_file, hash_tree
+from covey.rewards.combine import Combine
+from covey.rewards.pooled import Pooled
 from covey.rollout import Mixed, Order, SynchronousSource, Uniform
 from covey.types import CoveyError, Problem, Sampling
 
 GIB = 1 << 30
+MOST_CHECKED = 20_000  # problems whose gold answers are read before a run
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,25 @@ def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None =
     if callable(check := getattr(reward, "check", None)):
         check(problems[0])
     draw_of(recipe, task, len(problems))
-    return Parts(recipe, algorithm, task, reward, problems, chosen(heldout, recipe.eval.problems))
+    parts = Parts(recipe, algorithm, task, reward, problems, chosen(heldout, recipe.eval.problems))
+    if callable(check_all := getattr(reward, "check_all", None)):
+        check_all([*some(problems, MOST_CHECKED), *parts.heldout])
+    return parts
+
+
+@contextmanager
+def graders(parts: Parts) -> Iterator[None]:
+    """No process that grades outlives what is inside."""
+    try:
+        yield
+    finally:
+        if isinstance(parts.reward, Pooled | Combine):
+            parts.reward.close()
+
+
+def some(problems: Sequence[Problem], most: int) -> list[Problem]:
+    """All of them, or evenly spaced ones, up to about ``most``."""
+    return [problems[i] for i in range(0, len(problems), max(1, len(problems) // most))]
 
 
 def algorithm_of(recipe: Recipe) -> Algorithm:
@@ -162,9 +184,8 @@ def longest_prompt(parts: Parts, policy: Policy, look: int = 16) -> int:
     Raises CoveyError when it exceeds ``rollout.max_prompt_tokens``, or leaves no room in the
     model's context: better now than in the middle of the run.
     """
-    recipe, most = parts.recipe, len(parts.train)
-    rows = range(most) if most <= 100_000 else range(0, most, most // 100_000)
-    everything = [parts.train[i] for i in rows] + list(parts.heldout)
+    recipe = parts.recipe
+    everything = some(parts.train, 100_000) + list(parts.heldout)
     everything.sort(key=lambda p: -sum(len(str(m["content"])) for m in p.messages))
     sized = [(len(policy.chat.prompt(p.messages)), p) for p in everything[:look]]
     tokens, problem = max(sized, key=lambda pair: pair[0])

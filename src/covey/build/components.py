@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-import importlib
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from covey.build.combined import combined
@@ -21,6 +16,9 @@ from covey.models import Policy
 from covey.protocols import Engine, Reward, Task
 from covey.rewards import REWARDS
 from covey.rewards.foreign import reward_of
+from covey.rewards.named import named
+from covey.rewards.pool import Limits
+from covey.rewards.pooled import Pooled
 from covey.rollout import DRAWS, Uniform
 from covey.tasks import TASKS
 from covey.types import CoveyError
@@ -45,6 +43,7 @@ def build_reward(component: Component) -> Reward:
     CoveyError for an unknown name or parameter."""
     if component.name == "combine":
         return combined(component, build_reward)
+    component, limits = _limits(component)
     made = _find("reward", component.name, REWARDS)
     if inspect.isclass(made):
         made = _call("reward", component, made)
@@ -54,7 +53,32 @@ def build_reward(component: Component) -> Reward:
         _takes_none("reward", component)
     if not isinstance(made, Reward):
         raise CoveyError(f"[reward] {component.name!r} isn't a reward: it can't be called")
-    return made
+    if ":" not in component.name and not getattr(made, "pooled", False):
+        if limits:
+            raise CoveyError(f"[reward] {component.name!r} has no limits: it runs in no process of its own")
+        return made
+    target = REWARDS.get(component.name, component.name)
+    return Pooled(made, component.name, target, component.params, _limits_of(made, limits))
+
+
+def _limits(component: Component) -> tuple[Component, Mapping[str, Any]]:
+    """A reward without its ``limits``, and those."""
+    params = component.params
+    limits = params.pop("limits", {})
+    if not isinstance(limits, Mapping):
+        raise CoveyError(f"[reward] limits are written {{ seconds = 10 }}, not {limits!r}")
+    return Component.model_validate({"name": component.name, **params}), limits
+
+
+def _limits_of(reward: Any, given: Mapping[str, Any]) -> Limits:
+    default = getattr(reward, "limits", None)
+    default = default if isinstance(default, Limits) else Limits()
+    known = [field.name for field in dataclasses.fields(Limits)]
+    for key in given:
+        if key not in known:
+            hint = _did_you_mean(key, known) or f"there are: {', '.join(known)}"
+            raise CoveyError(f"[reward] limits has no key {key!r}; {hint}")
+    return dataclasses.replace(default, **given)
 
 
 def reaches_out(component: Component) -> str | None:
@@ -112,45 +136,7 @@ def _find(kind: str, name: str, table: Mapping[str, str]) -> Any:
         raise CoveyError(
             f"unknown {kind} {name!r}; {hint} an own one is written file.py:name or package.module:name"
         )
-    where, _, attribute = target.rpartition(":")
-    module = _from_file(kind, Path(where)) if where.endswith(".py") else _from_package(kind, where)
-    if not hasattr(module, attribute):
-        hint = _did_you_mean(attribute, dir(module))
-        raise CoveyError(f"[{kind}] {where} has no {attribute!r}{hint and '; ' + hint}")
-    return getattr(module, attribute)
-
-
-def _from_file(kind: str, path: Path) -> Any:
-    if not path.is_file():
-        raise CoveyError(f"[{kind}] there is no file {path}")
-    name = f"covey_own_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    with _foreign(kind, str(path)):
-        spec.loader.exec_module(module)
-    return module
-
-
-def _from_package(kind: str, name: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` would: a user's module lies where he stands
-    with _foreign(kind, name):
-        return importlib.import_module(name)
-
-
-@contextmanager
-def _foreign(kind: str, name: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a user's module is anything: what it raises is told by its place
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        says_where = isinstance(error, SyntaxError | ModuleNotFoundError)
-        place = "" if says_where else f" ({Path(last.filename).name}, line {last.lineno})"
-        raise CoveyError(f"[{kind}] can't import {name!r}: {type(error).__name__}: {error}{place}") from error
+    return named(kind, target)
 
 
 def _call(kind: str, component: Component, target: Callable[..., Any]) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from covey.evals.evaluate import summary
-from covey.protocols import Engine, Learner, Recorder, Reward
+from covey.protocols import Engine, Learner, Recorder, Reward, submitted
 from covey.records import RunReader, RunWriter
 from covey.types import Completion, Episode, Evaluation, Group, Request, Score, Update, Weights
 from covey.view.progress import Progress, StepReport
@@ -71,8 +71,17 @@ class TimedReward:
         self.reward, self.clock = reward, clock
 
     def __call__(self, episodes: Sequence[Episode]) -> Sequence[Score]:
+        return self.submit(episodes)()
+
+    def submit(self, episodes: Sequence[Episode]) -> Callable[[], Sequence[Score]]:
         with self.clock("reward"):
-            return self.reward(episodes)
+            scores = submitted(self.reward, episodes)
+
+        def wait() -> Sequence[Score]:
+            with self.clock("reward"):
+                return scores()
+
+        return wait
 
 
 class TimedLearner:

@@ -53,7 +53,7 @@ def resume(
     at, folder = _newest(reader, view)
     _reachable(reader, at, recipe)
     parts = assemble.prepare(recipe, task=task, reward=reward)
-    with Interrupts() as interrupts, view:
+    with Interrupts() as interrupts, view, assemble.graders(parts):
         view.message("loading the model")
         with interrupts.harmless():
             if recipe.threads is None:

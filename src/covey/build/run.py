@@ -50,7 +50,7 @@ def train(
     """
     view = view or Progress()
     parts = assemble.prepare(recipe, task=task, reward=reward)
-    with Interrupts() as interrupts, view, RunWriter.create(run) as writer:
+    with Interrupts() as interrupts, view, assemble.graders(parts), RunWriter.create(run) as writer:
         view.message("loading the model")
         with interrupts.harmless():
             policy = assemble.policy_of(recipe)

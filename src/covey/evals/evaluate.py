@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
 from covey.evals.intervals import clustered, paired, same_problems
-from covey.protocols import Chat, Reward, Sampler
+from covey.protocols import Chat, Reward, Sampler, submitted
 from covey.types import (
     Answer,
     CoveyError,
@@ -74,22 +75,29 @@ class Evaluator:
                 key = DrawKey(self.seed, step, problem.id, sample, purpose="eval")
                 requests.append(Request(prompt_ids, sampling, key))
         completions = dict(self.sampler.generate(requests))
-        answers: list[Answer] = []
+        waiting: list[Callable[[], Answer]] = []
         for at, problem in enumerate(self.problems):
             episodes: list[Episode] = []
             for sample in range(samples):
                 index = at * samples + sample
                 turn = Turn(requests[index].prompt_ids, completions[index])
                 episodes.append(Episode(problem, sample, (turn,)))
-            answers.append(self._graded(problem, episodes))
-        return tuple(answers)
+            finished = [episode for episode in episodes if episode.stop is not StopReason.ERROR]
+            scores = submitted(self.reward, finished) if finished else list[Score]
+            waiting.append(partial(self._graded, problem, episodes, finished, scores))
+        return tuple(answer() for answer in waiting)
 
-    def _graded(self, problem: Problem, episodes: Sequence[Episode]) -> Answer:
-        """Grade one problem's episodes; what the engine failed to finish is not scored."""
-        finished = [episode for episode in episodes if episode.stop is not StopReason.ERROR]
+    def _graded(
+        self,
+        problem: Problem,
+        episodes: Sequence[Episode],
+        finished: Sequence[Episode],
+        wanted: Callable[[], Sequence[Score]],
+    ) -> Answer:
+        """One problem's episodes with their scores; what the engine failed to finish is not scored."""
         scores = dict.fromkeys(range(len(episodes)), Score(None, error="the engine failed"))
         if finished:
-            graded = self.reward(finished)
+            graded = wanted()
             if len(graded) != len(finished):
                 raise CoveyError(
                     f"the reward returned {len(graded)} scores for {len(finished)} completions of problem "

@@ -10,6 +10,7 @@ REWARDS: dict[str, str] = {
     "format": "covey.rewards.format:Format",
     "judge": "covey.rewards.judge:Judge",
     "language": "covey.rewards.language:Language",
+    "math": "covey.rewards.math:Math",
     "number": "covey.rewards.number:Number",
     "overlong": "covey.rewards.overlong:Overlong",
     "remote": "covey.rewards.remote:Remote",

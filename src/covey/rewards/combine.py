@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from covey.protocols import Reward
-from covey.types import CoveyError, Episode, Problem, Score
+from covey.protocols import Reward, submitted
+from covey.types import CoveyError, Episode, Fault, Problem, Score
 
 Role: TypeAlias = Literal["add", "gate", "oracle"]
 
@@ -63,8 +63,29 @@ class Combine:
             )
 
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
-        columns = [self._column(part, episodes) for part in self.parts]
-        return [self._combined([column[i] for column in columns]) for i in range(len(episodes))]
+        return self.submit(episodes)()
+
+    def submit(self, episodes: Sequence[Episode]) -> Callable[[], list[Score]]:
+        """Give every part its episodes; the scores are combined when they are asked for."""
+        waiting = [submitted(part.reward, episodes) for part in self.parts]
+
+        def scores() -> list[Score]:
+            columns = [self._column(column(), len(episodes)) for column in waiting]
+            return [self._combined([column[i] for column in columns]) for i in range(len(episodes))]
+
+        return scores
+
+    def check_all(self, problems: Sequence[Problem]) -> None:
+        """Raise CoveyError for the first problem that a part refuses which looks at all of them."""
+        for part in self.parts:
+            if callable(check := getattr(part.reward, "check_all", None)):
+                check(problems)
+
+    def close(self) -> None:
+        """End the processes that parts have."""
+        for part in self.parts:
+            if callable(close := getattr(part.reward, "close", None)):
+                close()
 
     def check(self, problem: Problem) -> None:
         """Raise CoveyError when a part can't grade such a problem."""
@@ -78,11 +99,10 @@ class Combine:
         kept = [part for part in self.parts if part.role != "add" or not part.shaping]
         return replace(self, parts=kept) if any(part.role == "add" for part in kept) else None
 
-    def _column(self, part: Part, episodes: Sequence[Episode]) -> Sequence[Score]:
-        scores = part.reward(episodes)
-        if len(scores) != len(episodes):
-            error = f"it returned {len(scores)} scores for {len(episodes)} completions"
-            return [Score(None, error=error)] * len(episodes)
+    def _column(self, scores: Sequence[Score], count: int) -> Sequence[Score]:
+        if len(scores) != count:
+            error = f"it returned {len(scores)} scores for {count} completions"
+            return [Score(None, error=error, fault=Fault("length"))] * count
         return scores
 
     def _combined(self, scores: Sequence[Score]) -> Score:
@@ -103,7 +123,8 @@ class Combine:
             reasons = missing or [
                 f"{p.label}: {s.error or 'not scored'}" for p, s in zip(self.parts, scores, strict=True)
             ]
-            return Score(None, kept, "; ".join(reasons))
+            fault = next((score.fault for score in scores if score.fault), None)
+            return Score(None, kept, "; ".join(reasons), fault)
         return Score(gate * max(total, 0.0) + min(total, 0.0), kept)
 
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from covey.protocols import Reward
 from covey.rewards.functions import Failure, as_score, attempt, awaited, from_function, number
@@ -64,6 +64,8 @@ class VerlReward:
     name, or all of its columns. Of a returned mapping the other numbers are kept as parts.
     """
 
+    each: ClassVar[bool] = True
+
     function: Callable[..., Any]
     name: str
 
@@ -76,7 +78,7 @@ class VerlReward:
         if not isinstance(result, Mapping):
             return as_score(self.name, result)
         if "score" not in result:
-            return Score(None, error=f"{self.name} returned a mapping without 'score'")
+            return Failure(f"{self.name} returned a mapping without 'score'", "type").score
         return _with_parts(as_score(self.name, result["score"]), result, leave=("score",))
 
     def arguments(self, problem: Problem) -> dict[str, Any]:
@@ -125,18 +127,20 @@ def texts(episodes: Sequence[Episode]) -> dict[str, list[Any]]:
 def scored(name: str, result: Any, count: int) -> list[Score]:
     """What an OpenRLHF function or server returned for ``count`` episodes, as their scores."""
     if isinstance(result, Failure):
-        return [Score(None, error=result.reason)] * count
+        return [result.score] * count
     more: dict[str, Any] = {}
     if isinstance(result, Mapping):
         if "rewards" not in result:
-            return [Score(None, error=f"{name} returned a mapping without 'rewards'")] * count
+            return [Failure(f"{name} returned a mapping without 'rewards'", "type").score] * count
         logs = result.get("extra_logs")
         more = {**(logs if isinstance(logs, Mapping) else {}), "scores": result.get("scores")}
         result = result["rewards"]
     values = attempt(name, lambda: _listed(result))
     if not isinstance(values, list) or len(values) != count:
-        found = f"{len(values)} scores" if isinstance(values, list) else type(result).__name__
-        return [Score(None, error=f"{name} returned {found} for {count} completions")] * count
+        listed = isinstance(values, list)
+        found = f"{len(values)} scores" if listed else type(result).__name__
+        reason = f"{name} returned {found} for {count} completions"
+        return [Failure(reason, "length" if listed else "type").score] * count
     columns = {key: listed for key, value in more.items() if len(listed := _listed(value) or ()) == count}
     return [
         _with_parts(as_score(name, value), {key: listed[i] for key, listed in columns.items()})
@@ -156,4 +160,4 @@ def _with_parts(score: Score, more: Mapping[Any, Any], leave: Sequence[str] = ()
         for key, value in more.items()
         if key not in leave and (found := number(value)) is not None
     }
-    return Score(score.value, parts, score.error)
+    return replace(score, parts=parts)

@@ -22,9 +22,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from covey.types import CoveyError, Episode, Problem, Score
+from covey.types import CoveyError, Episode, Fault, Problem, Score
 
 ERROR_CHARACTERS = 300
+TRACE_CHARACTERS = 4000  # the end of a traceback says where and what
 EXTRAS = ("log_metric", "log_extra", "trainer_state", "environments")
 """What TRL hands to a function beside the data."""
 
@@ -97,12 +98,12 @@ class FunctionReward:
         arguments = self.arguments(episodes) | extras
         result = attempt(self.name, lambda: _listed(self.function(**arguments), count))
         if not isinstance(result, Failure) and not isinstance(result, list):
-            result = Failure(f"{self.name} returned {type(result).__name__}, not a list of scores")
+            result = Failure(f"{self.name} returned {type(result).__name__}, not a list of scores", "type")
         if isinstance(result, list) and len(result) != count:
             found = len(result) if len(result) < count else f"more than {count}"
-            result = Failure(f"{self.name} returned {found} scores for {count} completions")
+            result = Failure(f"{self.name} returned {found} scores for {count} completions", "length")
         if isinstance(result, Failure):
-            return [Score(None, error=result.reason)] * count
+            return [result.score] * count
         return [replace(as_score(self.name, value), parts=log.parts(i)) for i, value in enumerate(result)]
 
     def check(self, problem: Problem) -> None:
@@ -198,9 +199,15 @@ class PerText:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a grader gave nothing that can be used."""
+    """Why a grader gave nothing that can be used; ``kind`` and ``trace`` as in `Fault`."""
 
     reason: str
+    kind: str
+    trace: str | None = None
+
+    @property
+    def score(self) -> Score:
+        return Score(None, error=self.reason, fault=Fault(self.kind, self.trace))
 
 
 def as_score(name: str, value: Any) -> Score:
@@ -209,18 +216,18 @@ def as_score(name: str, value: Any) -> Score:
     A number is what converts by ``__float__``: bool, Fraction, NumPy and torch scalars, but no text.
     """
     if value is None:
-        value = Failure(f"{name} returned None: not scored")
+        value = Failure(f"{name} returned None: not scored", "none")
     elif not isinstance(value, Failure) and not hasattr(value, "__float__"):
-        value = Failure(f"{name} returned {type(value).__name__}, not a number")
+        value = Failure(f"{name} returned {type(value).__name__}, not a number", "type")
     elif not isinstance(value, Failure):
         value = attempt(name, lambda: float(value))
     if isinstance(value, Failure):
-        return Score(None, error=value.reason)
-    return Score(value) if math.isfinite(value) else Score(None, error=f"{name} returned {value}")
+        return value.score
+    return Score(value) if math.isfinite(value) else Failure(f"{name} returned {value}", "not finite").score
 
 
 def attempt(name: str, call: Callable[[], Any]) -> Any:
-    """What a grader's call gives, or its `Failure`. A worker pool with time limits would stand here."""
+    """What a grader's call gives, or its `Failure`."""
     try:
         return call()
     # Foreign code's failure becomes data. SystemExit and a cancelled coroutine are the grader's own doing;
@@ -229,7 +236,9 @@ def attempt(name: str, call: Callable[[], Any]) -> Any:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
         place = f" ({PurePath(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         message = str(error).strip().partition("\n")[0][:ERROR_CHARACTERS]
-        return Failure(f"{name} raised {type(error).__name__}: {message}{place}")
+        kind = "memory" if isinstance(error, MemoryError) else "raised"
+        trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
+        return Failure(f"{name} raised {type(error).__name__}: {message}{place}", kind, trace)
 
 
 def _listed(result: object, count: int) -> object:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from covey.protocols import Chat, Reward, Sampler
+from covey.protocols import Chat, Reward, Sampler, submitted
 from covey.rollout.draw import Mixed, Uniform
 from covey.rollout.filters import exclusion
 from covey.types import (
@@ -80,21 +81,32 @@ class SynchronousSource:
                 key = DrawKey(self.seed, step, problem.id, sample, purpose=purpose)
                 requests.append(Request(prompt, self.sampling, key))
         waiting: dict[int, dict[int, Episode]] = {}
-        done: dict[int, Group] = {}
+        scoring: dict[int, Callable[[], Group]] = {}
         for index, completion in self.sampler.generate(requests):
             place, sample = divmod(index, self.group_size)
             turn = Turn(prompts[place], completion)
             waiting.setdefault(place, {})[sample] = Episode(problems[place], sample, (turn,))
             if len(waiting[place]) == self.group_size:
                 episodes = tuple(waiting[place][s] for s in range(self.group_size))
-                done[place] = self.score(problems[place], episodes)
-        return [done[place] for place in range(len(problems))]
+                scoring[place] = self.score(problems[place], episodes)
+        return [scoring[place]() for place in range(len(problems))]
 
-    def score(self, problem: Problem, episodes: tuple[Episode, ...]) -> Group:
-        """Score a whole group and say whether it can be trained on; what the engine failed to finish
-        is not scored."""
+    def score(self, problem: Problem, episodes: tuple[Episode, ...]) -> Callable[[], Group]:
+        """Have a whole group scored, and say when asked whether it can be trained on; what the engine failed
+        to finish is not scored. Where the reward has processes of its own, others are sampled meanwhile."""
         finished = [e for e in episodes if e.stop is not StopReason.ERROR]
-        graded = tuple(self.reward(finished)) if finished else ()
+        scores = submitted(self.reward, finished) if finished else list[Score]
+        return partial(self.group, problem, episodes, finished, scores)
+
+    def group(
+        self,
+        problem: Problem,
+        episodes: tuple[Episode, ...],
+        finished: Sequence[Episode],
+        wanted: Callable[[], Sequence[Score]],
+    ) -> Group:
+        """A group with its scores, of which ``finished`` has one each."""
+        graded = tuple(wanted())
         if len(graded) != len(finished):
             raise CoveyError(
                 f"the reward returned {len(graded)} scores for {len(finished)} completions of problem "

@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from covey.sandbox.channel import Ended, parse
 from covey.sandbox.child import from_wire, to_wire
 from covey.sandbox.outcome import Failure, Limits, Value
-from covey.sandbox.process import Ended, parse
 from covey.sandbox.session import DETAIL_CHARACTERS, Host, result_of
 
 PROGRAMS_PER_WORKER = 200  # a session starts from nothing in any case; now and then its process does, too

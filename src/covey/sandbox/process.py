@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import select
 import signal
@@ -15,23 +13,16 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from covey.sandbox import interpreter
+from covey.sandbox.channel import Channel, Ended
 from covey.sandbox.confinement import Confinement
-from covey.sandbox.outcome import Failure, Limits, Outcome
+from covey.sandbox.outcome import Limits, Outcome
 from covey.types import CoveyError
 
 START_SECONDS = 20.0  # for an interpreter to start behind its walls, on a busy machine
 TAIL_BYTES = 4096
 
 
-class Ended(Exception):
-    """The process is not to be talked with any more."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(str(failure))
-        self.failure = failure
-
-
-class Process:
+class Process(Channel):
     """A confined interpreter and two pipes to it. As a context, it is dead when the block ends.
 
     ``order`` is the driver's: the program and what to do with it. ``output`` and ``input`` are files for
@@ -46,7 +37,7 @@ class Process:
         input: IO[bytes] | None = None,
         output: IO[bytes] | None = None,
     ) -> None:
-        self.limits, self.unread, self.deadline = limits, b"", math.inf
+        self.limits = limits
         size = {"seconds": limits.seconds, "memory": limits.memory_mb << 20, "output": limits.output_bytes}
         self.order = {**order, "limits": size, "confinement": confinement.inside}
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
@@ -72,8 +63,8 @@ class Process:
                 )
             except OSError as error:  # too many processes or files
                 raise CoveyError(f"the sandbox didn't start: {error}") from error
-            os.set_blocking(writing, False)
-            self.reading, self.writing, self.errors, self.ours = reading, writing, errors, ours.pop_all()
+            super().__init__(reading, writing, limits.output_bytes)
+            self.errors, self.ours = errors, ours.pop_all()
 
     def start(self) -> None:
         """Hand over the program; its clock runs from here on.
@@ -90,53 +81,16 @@ class Process:
         assert ready == {"ready": True}  # nothing but the driver has run so far
         self.deadline = time.monotonic() + self.limits.seconds
 
-    def exchange(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a line and receive one, a JSON object each.
-
-        Raises:
-            Ended: none came in time, or none of an allowed length and form.
-        """
-        unsent = json.dumps(message).encode() + b"\n"
-        poll = select.poll()
-        poll.register(self.reading, select.POLLIN)
-        poll.register(self.writing, select.POLLOUT)
-        while unsent:
-            if self.writing in self._ready(poll):
-                try:
-                    unsent = unsent[os.write(self.writing, unsent) :]
-                except BrokenPipeError:
-                    break  # what it said before it went is still read
-        poll.unregister(self.writing)
-        while b"\n" not in self.unread:
-            self._ready(poll)
-        line, _, self.unread = self.unread.partition(b"\n")
-        return parse(line)
-
     def finish(self) -> int | None:
         """Wait for the program's end and return its exit code; None when its time is up first."""
         poll = select.poll()
         poll.register(self.reading, select.POLLIN)
         with contextlib.suppress(Ended):
             while True:
-                self._ready(poll)
+                self.wait(poll)
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self.process.wait(max(0, self.deadline - time.monotonic()))
         return None
-
-    def _ready(self, poll: select.poll) -> dict[int, int]:
-        """Wait until a pipe is ready, reading what there is to read."""
-        left = self.deadline - time.monotonic()
-        ready = dict(poll.poll(math.ceil(left * 1000))) if left > 0 else {}
-        if not ready:
-            raise Ended(Failure("timeout"))
-        if self.reading in ready:
-            chunk = os.read(self.reading, 1 << 16)
-            if not chunk:
-                raise Ended(Failure("exited"))
-            self.unread += chunk
-            if len(self.unread) > self.limits.output_bytes:
-                raise Ended(Failure("output"))
-        return ready
 
     def stderr_tail(self) -> str:
         """The end of what the process wrote to stderr."""
@@ -163,17 +117,6 @@ class Process:
     def __exit__(self, *_: object) -> None:
         with self.ours:
             self.kill()
-
-
-def parse(line: bytes | str) -> dict[str, Any]:
-    """A line as a JSON object. Raises Ended when it is none."""
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise Ended(Failure("garbled", type(error).__name__)) from error
-    if not isinstance(message, dict):
-        raise Ended(Failure("garbled", "no object"))
-    return message
 
 
 def run(confinement: Confinement, program: str, stdin: str, limits: Limits) -> Outcome:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from covey.sandbox.channel import Ended
 from covey.sandbox.child import failure, from_wire, to_wire
 from covey.sandbox.confinement import Confinement
 from covey.sandbox.outcome import Failure, Limits, Value
-from covey.sandbox.process import Ended, Process
+from covey.sandbox.process import Process
 
 DETAIL_CHARACTERS = 300
 

@@ -24,10 +24,11 @@ class Report:
 
     @property
     def line(self) -> str:
-        """The diagnosis in one line."""
+        """The diagnosis in one line; a traceback in the evidence is left to the record."""
         f = self.finding
+        evidence = f.evidence.partition("\n")[0]
         return (
-            f"{self.sentinel} ({self.place}): {f.what}. {f.evidence}. Likely cause: {f.cause}. "
+            f"{self.sentinel} ({self.place}): {f.what}. {evidence}. Likely cause: {f.cause}. "
             f"What to do: {f.remedy}. See {self.page}"
         )
 
