@@ -16,9 +16,11 @@ from __future__ import annotations
 import importlib.util
 import logging
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -28,6 +30,9 @@ from covey.types import CoveyError, Episode, Problem, Score
 
 READ_CHARACTERS = 4096
 DEEPEST = 16  # brackets within brackets; the parser takes seconds from about 20 on
+SCIENTIFIC = re.compile(
+    r"(?<![\w.])(?:\d{1,1000}(?:\.\d{1,1000})?|\.\d{1,1000})[eE]([+-]?\d{1,1000})(?!\w)", re.ASCII
+)
 DELIMITERS = ("$", "\\boxed", "\\(", "\\[")
 
 
@@ -73,7 +78,7 @@ class Math:
             return wanted.score
         if not wanted:
             return Failure(f"the gold answer {answer!r} can't be read", "type").score
-        read = text[-READ_CHARACTERS:]
+        read = written_out(text[-READ_CHARACTERS:])
         if depth(read) > DEEPEST:
             return Score(0.0)
         result = attempt("math", lambda: equal(wanted, read))
@@ -85,6 +90,7 @@ def gold(answer: str) -> list[Any]:
     """A gold answer as math-verify reads it; nothing when it can't. Raises what math-verify raises."""
     if not answer.strip() or len(answer) > READ_CHARACTERS or depth(answer) > DEEPEST:
         return []
+    answer = written_out(answer)
     with heard():
         return _parse(answer if any(mark in answer for mark in DELIMITERS) else f"\\boxed{{{answer}}}")
 
@@ -101,6 +107,18 @@ def equal(wanted: Sequence[Any], text: str) -> bool:
     sympy.core.random.seed(0)
     with heard():
         return verify(list(wanted), _parse(text), timeout_seconds=None)
+
+
+def written_out(text: str) -> str:
+    """A text with its numbers in scientific notation written out, of which math-verify would read 42e1 as 42.
+
+    One with an exponent beyond ±999 becomes something that is no number.
+    """
+
+    def plain(found: re.Match[str]) -> str:
+        return f"{Decimal(found[0]):f}" if len(found[1].lstrip("+-")) <= 3 else r"\infty"
+
+    return SCIENTIFIC.sub(plain, text)
 
 
 def depth(text: str) -> int:
