@@ -38,6 +38,36 @@ class Weighted(Protocol):
 
 
 @runtime_checkable
+class Environment(Protocol):
+    """The other side of one conversation, made anew for each episode."""
+
+    def first(self) -> Sequence[Message]:
+        """What the policy reads first. Every episode of a problem begins alike."""
+        ...
+
+    def step(self, reply: Message) -> Sequence[Message] | None:
+        """What it reads next, or None when the conversation is over.
+
+        ``reply`` has the role ``assistant``, its ``content``, and ``tool_calls`` when the policy called
+        tools: each ``{"name": str, "arguments": {…}}``, or ``{"error": str}`` where it can't be read.
+        """
+        ...
+
+
+@runtime_checkable
+class Interactive(Protocol):
+    """A task whose problems are conversations. Its problems' messages are those that `first` gives."""
+
+    def environment(self, problem: Problem, seed: int) -> Environment:
+        """A fresh environment. All that is random in it follows from ``seed``: it can be met again."""
+        ...
+
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        """What the policy may call, as JSON schemas of functions; see docs/environments.md."""
+        ...
+
+
+@runtime_checkable
 class Reward(Protocol):
     """Scores the episodes of one problem, together, so that it may compare them.
 
@@ -68,6 +98,19 @@ class Chat(Protocol):
     """Turns messages into the token ids the policy reads."""
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]: ...
+
+
+@runtime_checkable
+class Dialogue(Chat, Protocol):
+    """A chat that goes on after a reply, without rendering anything again."""
+
+    def after(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The ids between a reply's end token and the next reply: these messages and all around them."""
+        ...
+
+    def reply(self, ids: Sequence[int]) -> Message:
+        """What sampled ids say, tool calls read out of them."""
+        ...
 
 
 @runtime_checkable

@@ -39,6 +39,17 @@ class StopReason(StrEnum):
     ERROR = "error"  # the engine failed; the completion may not be trained on
 
 
+class Ending(StrEnum):
+    """Why a conversation with an environment ended."""
+
+    DONE = "done"  # the environment had nothing more to say
+    TURNS = "turns"  # rollout.max_turns replies were given
+    TOKENS = "tokens"  # another reply might exceed rollout.max_episode_tokens
+    CUT = "cut"  # a reply was truncated: what it meant isn't known
+    ENGINE = "engine"  # the engine failed
+    ENVIRONMENT = "environment"  # the environment raised an exception; the episode isn't scored
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One task instance.
@@ -115,11 +126,15 @@ class Episode:
     """One attempt at a problem: one turn, or several in a conversation.
 
     The token stream is the turns laid end to end: context, reply, context, reply, ….
+    ``ended`` says why a conversation with an environment ended; it is None where there is none.
+    ``error`` is what the environment raised.
     """
 
     problem: Problem
     sample: int
     turns: tuple[Turn, ...]
+    ended: Ending | None = None
+    error: str | None = None
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -160,6 +175,11 @@ class Episode:
     @property
     def stop(self) -> StopReason:
         return self.turns[-1].completion.stop if self.turns else StopReason.ERROR
+
+    @property
+    def failure(self) -> str | None:
+        """Why the episode can't be scored, whatever the policy wrote; None when nothing failed."""
+        return "the engine failed" if self.stop is StopReason.ERROR else self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,13 +279,18 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One held-out problem's result: the scores and texts of its completions, in sample order."""
+    """One held-out problem's result: the scores and texts of its completions, in sample order.
+
+    Of a conversation these are the last reply's, and ``earlier`` has the replies before it: for each
+    sample, their token ids.
+    """
 
     problem_id: str
     scores: tuple[Score, ...]
     texts: tuple[str, ...]
     token_ids: tuple[tuple[int, ...], ...]
     stops: tuple[StopReason, ...]
+    earlier: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

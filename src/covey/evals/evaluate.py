@@ -9,6 +9,7 @@ from typing import Any
 
 from covey.evals.intervals import clustered, paired, same_problems
 from covey.protocols import Chat, Reward, Sampler, submitted
+from covey.rollout.episode import Attempt, Talk, play
 from covey.types import (
     Answer,
     CoveyError,
@@ -17,11 +18,9 @@ from covey.types import (
     Evaluation,
     Interval,
     Problem,
-    Request,
     Sampling,
     Score,
     StopReason,
-    Turn,
 )
 
 
@@ -46,6 +45,7 @@ class Evaluator:
     every: int
     last: int
     temperature: float = 1.0
+    talk: Talk | None = None
 
     def __post_init__(self) -> None:
         if not self.problems:
@@ -68,21 +68,17 @@ class Evaluator:
 
     def _answers(self, step: int, sampling: Sampling, samples: int) -> tuple[Answer, ...]:
         """``samples`` completions of each problem, asked for in one call with a problem's side by side."""
-        requests: list[Request] = []
+        attempts: list[Attempt] = []
         for problem in self.problems:
             prompt_ids = self.chat.prompt(problem.messages)
             for sample in range(samples):
                 key = DrawKey(self.seed, step, problem.id, sample, purpose="eval")
-                requests.append(Request(prompt_ids, sampling, key))
-        completions = dict(self.sampler.generate(requests))
+                attempts.append(Attempt(problem, prompt_ids, key))
+        played = dict(play(attempts, self.sampler, self.chat, sampling, self.talk))
         waiting: list[Callable[[], Answer]] = []
         for at, problem in enumerate(self.problems):
-            episodes: list[Episode] = []
-            for sample in range(samples):
-                index = at * samples + sample
-                turn = Turn(requests[index].prompt_ids, completions[index])
-                episodes.append(Episode(problem, sample, (turn,)))
-            finished = [episode for episode in episodes if episode.stop is not StopReason.ERROR]
+            episodes = [played[at * samples + sample] for sample in range(samples)]
+            finished = [episode for episode in episodes if episode.failure is None]
             scores = submitted(self.reward, finished) if finished else list[Score]
             waiting.append(partial(self._graded, problem, episodes, finished, scores))
         return tuple(answer() for answer in waiting)
@@ -94,8 +90,8 @@ class Evaluator:
         finished: Sequence[Episode],
         wanted: Callable[[], Sequence[Score]],
     ) -> Answer:
-        """One problem's episodes with their scores; what the engine failed to finish is not scored."""
-        scores = dict.fromkeys(range(len(episodes)), Score(None, error="the engine failed"))
+        """One problem's episodes with their scores; one that failed is not scored."""
+        scores = {episode.sample: Score(None, error=episode.failure) for episode in episodes}
         if finished:
             graded = wanted()
             if len(graded) != len(finished):
@@ -110,6 +106,9 @@ class Evaluator:
             texts=tuple(episode.text for episode in episodes),
             token_ids=tuple(episode.turns[-1].completion.token_ids for episode in episodes),
             stops=tuple(episode.stop for episode in episodes),
+            earlier=tuple(tuple(t.completion.token_ids for t in e.turns[:-1]) for e in episodes)
+            if self.talk
+            else (),
         )
 
 

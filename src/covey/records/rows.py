@@ -4,7 +4,8 @@ A rollout file has three kinds of rows in the order things happened: for each gr
 row and an ``episode`` row per sample, written before the update; then a ``sample`` row per trained
 episode, written after it. What most episodes share is written once:
 
-- A turn without ``context_ids`` continues the ``prompt_ids`` of its problem row.
+- A first turn without ``context_ids`` continues the ``prompt_ids`` of its problem row, a later one has
+  nothing before it. An episode has ``ended`` when an environment took part, and ``error`` when it failed.
 - A sample without ``sampler_logp`` was trained with the sampler's log-probs of its episode, and one
   without ``token_ids`` on its episode's chosen tokens.
 - One without ``old_logp``, ``ref_logp`` or ``selected`` was trained without looking at the rollout first.
@@ -21,6 +22,7 @@ from covey.records.numbers import column, float32_columns, number
 from covey.types import (
     Answer,
     Completion,
+    Ending,
     Episode,
     Evaluation,
     Group,
@@ -56,7 +58,8 @@ def group_rows(step: int, index: int, group: Group) -> Iterator[Row]:
             "group": index,
             "sample": episode.sample,
             "problem_id": group.problem.id,
-            "turns": [_turn_row(turn, prompt_ids) for turn in episode.turns],
+            "turns": [_turn_row(turn, prompt_ids if not i else ()) for i, turn in enumerate(episode.turns)],
+            **_ended_row(episode),
             "score": _score_row(score),
         }
 
@@ -75,10 +78,12 @@ def groups_from_rows(rows: Iterable[Row]) -> list[Group]:
         elif row["kind"] == "episode":
             index: int = row["group"]
             group = groups[index]
-            turns = tuple(_turn(turn, prompts[index]) for turn in row["turns"])
+            turns = tuple(_turn(turn, () if i else prompts[index]) for i, turn in enumerate(row["turns"]))
+            ended = Ending(row["ended"]) if "ended" in row else None
+            episode = Episode(group.problem, row["sample"], turns, ended, row.get("error"))
             groups[index] = replace(
                 group,
-                episodes=(*group.episodes, Episode(group.problem, row["sample"], turns)),
+                episodes=(*group.episodes, episode),
                 scores=(*group.scores, _score(row["score"])),
             )
     return groups
@@ -134,6 +139,7 @@ def evaluation_rows(evaluation: Evaluation) -> Iterator[Row]:
                 "texts": answer.texts,
                 "token_ids": answer.token_ids,
                 "stops": answer.stops,
+                **({"earlier": answer.earlier} if answer.earlier else {}),
             }
 
 
@@ -144,12 +150,19 @@ def answer_from_row(row: Row) -> Answer:
         texts=tuple(row["texts"]),
         token_ids=tuple(tuple[int, ...](ids) for ids in row["token_ids"]),
         stops=tuple(StopReason(stop) for stop in row["stops"]),
+        earlier=tuple(tuple(tuple[int, ...](ids) for ids in replies) for replies in row.get("earlier", ())),
     )
 
 
 def metric_values(row: Row) -> Row:
     """A metrics or timings row with its spelled numbers as floats again."""
     return {name: number(value) for name, value in row.items()}
+
+
+def _ended_row(episode: Episode) -> Row:
+    if episode.ended is None:
+        return {}
+    return {"ended": episode.ended} | ({"error": episode.error} if episode.error is not None else {})
 
 
 def _turn_row(turn: Turn, prompt_ids: tuple[int, ...]) -> Row:

@@ -9,6 +9,7 @@ from typing import Any
 
 from covey.protocols import Chat, Reward, Sampler, submitted
 from covey.rollout.draw import Mixed, Uniform
+from covey.rollout.episode import Attempt, Talk, play
 from covey.rollout.filters import exclusion
 from covey.types import (
     CoveyError,
@@ -16,11 +17,8 @@ from covey.types import (
     Episode,
     Group,
     Problem,
-    Request,
     Sampling,
     Score,
-    StopReason,
-    Turn,
 )
 
 
@@ -46,6 +44,7 @@ class SynchronousSource:
         refills: int = 1,
         max_prompt_tokens: int | None = None,
         draw: Uniform | Mixed | None = None,
+        talk: Talk | None = None,
     ) -> None:
         self.problems, self.sampler, self.chat, self.reward = problems, sampler, chat, reward
         self.sampling = sampling
@@ -53,6 +52,7 @@ class SynchronousSource:
         self.seed = seed
         self.max_prompt_tokens = max_prompt_tokens
         self.draw = draw or Uniform(len(problems), seed)
+        self.talk = talk
 
     def next(self, step: int) -> Sequence[Group]:
         """The step's groups in the order drawn, excluded ones among them."""
@@ -72,29 +72,29 @@ class SynchronousSource:
     def sample(self, step: int, problems: Sequence[Problem], seen: Counter[str]) -> list[Group]:
         """One group for each problem, scored. ``seen`` counts how often the step has drawn each problem
         id so far, and is counted on: the second time, a problem gets draws of its own."""
-        requests, prompts = [], [self.prompt(p) for p in problems]
-        for problem, prompt in zip(problems, prompts, strict=True):
+        attempts: list[Attempt] = []
+        for problem in problems:
+            prompt = self.prompt(problem)
             again = seen[problem.id]
             purpose = f"train/{again}" if again else "train"
             seen[problem.id] += 1
             for sample in range(self.group_size):
                 key = DrawKey(self.seed, step, problem.id, sample, purpose=purpose)
-                requests.append(Request(prompt, self.sampling, key))
+                attempts.append(Attempt(problem, prompt, key))
         waiting: dict[int, dict[int, Episode]] = {}
         scoring: dict[int, Callable[[], Group]] = {}
-        for index, completion in self.sampler.generate(requests):
+        for index, episode in play(attempts, self.sampler, self.chat, self.sampling, self.talk):
             place, sample = divmod(index, self.group_size)
-            turn = Turn(prompts[place], completion)
-            waiting.setdefault(place, {})[sample] = Episode(problems[place], sample, (turn,))
+            waiting.setdefault(place, {})[sample] = episode
             if len(waiting[place]) == self.group_size:
                 episodes = tuple(waiting[place][s] for s in range(self.group_size))
                 scoring[place] = self.score(problems[place], episodes)
         return [scoring[place]() for place in range(len(problems))]
 
     def score(self, problem: Problem, episodes: tuple[Episode, ...]) -> Callable[[], Group]:
-        """Have a whole group scored, and say when asked whether it can be trained on; what the engine failed
-        to finish is not scored. Where the reward has processes of its own, others are sampled meanwhile."""
-        finished = [e for e in episodes if e.stop is not StopReason.ERROR]
+        """Have a whole group scored, and say when asked whether it can be trained on; an episode that failed
+        is not scored. Where the reward has processes of its own, others are sampled meanwhile."""
+        finished = [e for e in episodes if e.failure is None]
         scores = submitted(self.reward, finished) if finished else list[Score]
         return partial(self.group, problem, episodes, finished, scores)
 
@@ -113,8 +113,7 @@ class SynchronousSource:
                 f"{problem.id!r}; it must return one for each, in order (None for one it can't score)"
             )
         by_sample = {e.sample: score for e, score in zip(finished, graded, strict=True)}
-        failed = Score(None, error="the engine failed")
-        scores = tuple(by_sample.get(e.sample, failed) for e in episodes)
+        scores = tuple(by_sample.get(e.sample, Score(None, error=e.failure)) for e in episodes)
         return Group(problem, episodes, scores, exclusion(scores))
 
     def prompt(self, problem: Problem) -> tuple[int, ...]:
