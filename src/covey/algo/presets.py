@@ -100,7 +100,8 @@ _PAPERS = {
         kl=Choice("k1", {"coefficient": 0.001}),
         kl_in="reward",
     ),
-    # The same paper's form with a group baseline.
+    # The same paper's form with a group baseline. Convention: the KL is `reinforce++`'s; libraries
+    # disagree, and some add k2 to the loss in this form.
     "reinforce++-baseline": Algorithm(
         advantage=Choice("centre_whiten", {"over": "sequences", "eps": 1e-8}),
         surrogate=Choice("clip", {"low": 0.2, "high": 0.2}),
