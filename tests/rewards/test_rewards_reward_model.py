@@ -8,7 +8,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+import covey
+from covey.audit.verify import verify
 from covey.models.tiny import characters
+from covey.records import RunReader
 from covey.rewards.reward_model import RewardModel
 from covey.types import Completion, CoveyError, Episode, Problem, StopReason, Turn
 
@@ -105,3 +108,25 @@ def test_what_is_not_there_is_not_downloaded(tmp_path: Path) -> None:
             RewardModel(name)
     with pytest.raises(CoveyError, match="batch is 1 or more"):
         RewardModel("x", batch=0)
+
+
+def test_a_run_records_which_reward_model_graded_it(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "grader")
+    part = {"name": "reward_model", "model": folder, "weight": 0.5}
+    covey.train(
+        model={"config": {"hidden_size": 16}, "dtype": "float32"},
+        task={"name": "arithmetic", "low": 0, "high": 9, "prompt": "{a}{op}{b}="},
+        reward={"name": "combine", "parts": [{"name": "number", "weight": 0.1}, part]},
+        run=tmp_path / "run",
+        steps=1,
+        rollout={"problems_per_step": 2, "group_size": 2, "max_new_tokens": 4},
+        eval={"problems": 2, "samples": 1},
+        view="quiet",
+    )
+    (digest,) = RunReader(tmp_path / "run").manifest()["reward_models"].values()
+    assert len(digest) == 64
+    # its scores, too, are computed again
+    assert [c.detail for c in verify(tmp_path / "run").checks if c.differences] == []
+    config = tmp_path / "grader" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert [c.name for c in verify(tmp_path / "run").checks if c.differences] == ["model"]

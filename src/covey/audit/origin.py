@@ -60,7 +60,7 @@ def data(record: Record, meaning: Meaning) -> Check:
 
 
 def model(record: Record, meaning: Meaning) -> Check:
-    """The model's size and dtype, and the hash of the file or folder it was loaded from."""
+    """The model's size and dtype, the hash of the file or folder it was loaded from, and of reward models."""
     check = Check("model", "model of that size and origin", count=1)
     recorded = record.manifest.get("model", {})
     if meaning.words is None:
@@ -76,4 +76,8 @@ def model(record: Record, meaning: Meaning) -> Check:
         return check
     if found is not None or meaning.recipe.model.name is None:
         check.same(PLACE, "model.sha256", recorded.get("sha256"), found)
+    graders = record.manifest.get("reward_models", {})
+    for name, digest in assemble.reward_models(meaning.recipe.reward).items():
+        if digest is not None:  # its folder is here
+            check.same(PLACE, f"reward_models.{name}", graders.get(name), digest)
     return check

@@ -16,8 +16,9 @@ import covey.types
 from covey import kernels
 from covey.algo import Algorithm, preset
 from covey.build import watch
+from covey.build.combined import parts_of
 from covey.build.components import build_draw, build_engine, build_reward, build_task, check_engine
-from covey.config import Recipe
+from covey.config import Component, Recipe
 from covey.evals.evaluate import Evaluator
 from covey.learn import Optimizer, PolicyLearner, Schedule, footprint, unsupported
 from covey.models import Policy, load_policy
@@ -268,6 +269,7 @@ def manifest_of(parts: Parts, policy: Policy) -> dict[str, Any]:
             "train": {"problems": len(parts.train), "sha256": problems_hash(parts.train)},
             "heldout": {"problems": len(parts.heldout), "sha256": problems_hash(parts.heldout)},
         },
+        **({"reward_models": models} if (models := reward_models(recipe.reward)) else {}),
         "sentinels": watch.described(recipe),
         "code": code_version(Path(covey.types.__file__).parent),
         "environment": environment(threads=torch.get_num_threads(), gpu=gpu, kernels=_kernels(policy)),
@@ -277,6 +279,19 @@ def manifest_of(parts: Parts, policy: Policy) -> dict[str, Any]:
 def _kernels(policy: Policy) -> str | None:
     """Which compiled kernels the policy computes with, where it does."""
     return kernels.identity() if kernels.usable(policy.head.weight) else None
+
+
+def reward_models(component: Component) -> dict[str, str | None]:
+    """Of each reward model in a reward, however deep it stands: its name → the hash of its folder, None for
+    one that has no folder here."""
+    found: dict[str, str | None] = {}
+    if component.name == "combine":
+        for part in parts_of(component.params.get("parts")):
+            found |= reward_models(part.component)
+    elif component.name == "reward_model":
+        name = str(component.params.get("model"))
+        found[name] = hash_tree(Path(name)) if Path(name).is_dir() else None
+    return found
 
 
 def model_hash(recipe: Recipe) -> str | None:
