@@ -124,6 +124,8 @@ def carry_out(
 def _introduce(parts: assemble.Parts, policy: Policy, run: Path, view: Progress, observer: Observer) -> None:
     view.start(_shown(parts, policy, run))
     observer.recall(RunReader(run))
+    for note in getattr(parts.task, "notes", ()):
+        view.message(note)
     if not parts.heldout:
         view.message("the task holds no problems out: nothing will be measured before and after")
 

@@ -13,6 +13,7 @@ REWARDS: dict[str, str] = {
     "math": "covey.rewards.math:Math",
     "number": "covey.rewards.number:Number",
     "overlong": "covey.rewards.overlong:Overlong",
+    "reasoning_gym": "covey.rewards.reasoning_gym:ReasoningGym",
     "remote": "covey.rewards.remote:Remote",
     "reward_model": "covey.rewards.reward_model:RewardModel",
     "regex": "covey.rewards.regex:Regex",

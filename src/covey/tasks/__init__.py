@@ -7,5 +7,6 @@ TASKS: dict[str, str] = {
     "dataset": "covey.tasks.dataset:Dataset",
     "humaneval": "covey.tasks.humaneval:HumanEval",
     "jsonl": "covey.tasks.jsonl:Jsonl",
+    "reasoning_gym": "covey.tasks.reasoning_gym:ReasoningGym",
 }
 """Name → ``module:class``. The class takes the task's parameters; it is imported when it is used."""
