@@ -1,4 +1,4 @@
-"""Whole runs with graders in their own processes: they train, they stop a run, they hang, they are verified."""
+"""Whole runs with graders in their own processes: trained and verified, stopped, and hanging."""
 
 from __future__ import annotations
 
@@ -58,9 +58,8 @@ def test_a_function_of_a_file_trains_and_is_verified(graders: Path, tmp_path: Pa
 
 
 def test_a_grader_that_raises_stops_the_run_with_its_traceback(graders: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run, sentinels = tmp_path / "run", {"unscored": {"budget": 0.05}}
     with pytest.raises(CoveyError, match="completions have no score, more than the budget of 5%") as caught:
-        sentinels = {"unscored": {"budget": 0.05}}
         covey.train(run=run, reward=f"{graders}:third", sentinels=sentinels, **SMALL | {"steps": 20})
     assert "first raised:" in str(caught.value)
     assert 'raise ValueError("no such row")' in str(caught.value)

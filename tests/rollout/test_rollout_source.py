@@ -123,6 +123,31 @@ def test_a_failed_episode_is_never_graded() -> None:
     assert seen == [["right", "wrong"]]
 
 
+def test_a_finished_group_is_graded_while_others_are_sampled() -> None:
+    """A reward that can work meanwhile is given each group as it ends, and asked for scores at the end."""
+    told: list[str] = []
+
+    class Later:
+        def __call__(self, episodes: Sequence[Episode]) -> Sequence[Score]:
+            return self.submit(episodes)()
+
+        def submit(self, episodes: Sequence[Episode]) -> Callable[[], Sequence[Score]]:
+            told.append("given")
+
+            def scores() -> Sequence[Score]:
+                told.append("asked")
+                return exact(episodes)
+
+            return scores
+
+    def reply(request: Request) -> str:
+        return "right" if request.key.sample else "wrong"
+
+    later, now = source_of(reply, Later()), source_of(reply)
+    assert later.next(0) == now.next(0)
+    assert told == ["given"] * 3 + ["asked"] * 3
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_reward_that_returns_another_number_of_scores_is_told(count: int) -> None:
     source = source_of(["right", "wrong"], lambda episodes: [Score(1.0)] * count)
