@@ -64,6 +64,7 @@ def setting_of(recipe: Recipe, learner: PolicyLearner, engine: Engine) -> Settin
         temperature=recipe.rollout.temperature,
         max_new_tokens=recipe.rollout.max_new_tokens,
         anchor="sampler" if learner.algorithm.ratio.params.get("against") == "sampler" else "learner",
+        truncated="masked" if learner.algorithm.truncated == "masked" else "scored",
         template_tokens=policy.chat.marks(),
         end_tokens=_named(policy, sorted(policy.end_ids)),
         engine_weights=engine.fingerprint if isinstance(engine, Fingerprinted) else None,

@@ -32,7 +32,8 @@ class Setting:
     """What a sentinel must know of a run beside what it is shown.
 
     dtype: the coarsest number format that engine or learner computes in. anchor: whose log-probs
-    the algorithm's ratio divides by. template_tokens: the special tokens that the chat template puts
+    the algorithm's ratio divides by. truncated: what the algorithm does with episodes that were cut off;
+    ``masked`` ones aren't trained on. template_tokens: the special tokens that the chat template puts
     into every prompt, id → text; empty without a template. end_tokens: those that end a reply.
 
     oracles: the parts of the reward, by their labels, that are measured and not trained on. heldout: the
@@ -48,6 +49,7 @@ class Setting:
     temperature: float = 1.0
     max_new_tokens: int = 256
     anchor: Literal["learner", "sampler"] = "learner"
+    truncated: Literal["scored", "masked"] = "scored"
     template_tokens: Mapping[int, str] = field(default_factory=dict)
     end_tokens: Mapping[int, str] = field(default_factory=dict)
     oracles: Sequence[str] = ()

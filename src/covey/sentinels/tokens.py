@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from covey.sentinels.sentinel import Finding, Level, Sentinel
-from covey.types import Episode, Group, Sample, Update
+from covey.types import Episode, Group, Sample, StopReason, Update
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,8 @@ class Tokens(Sentinel):
     def learned(self, step: int, groups: Sequence[Group], update: Update) -> Finding | None:
         if not update.samples:
             return None
-        wrong = list(_differences(groups, update.samples))
+        masked = self.setting.truncated == "masked"
+        wrong = list(_differences(groups, update.samples, masked=masked))
         if not wrong:
             return None
         return Finding(
@@ -34,14 +35,17 @@ class Tokens(Sentinel):
         )
 
 
-def _differences(groups: Sequence[Group], samples: Sequence[Sample]) -> Iterator[str]:
-    """One message for each sample, or missing sample, that isn't as it should be."""
+def _differences(
+    groups: Sequence[Group], samples: Sequence[Sample], *, masked: bool = False
+) -> Iterator[str]:
+    """One message for each sample, or missing sample, that isn't as it should be. ``masked``: episodes that
+    were cut off are not to be trained on."""
     due = {
         (i, e.sample): e
         for i, g in enumerate(groups)
         if g.excluded is None
         for e, score in zip(g.episodes, g.scores, strict=True)
-        if score.value is not None
+        if score.value is not None and not (masked and e.stop is StopReason.LENGTH)
     }
     for sample in samples:
         place = (sample.group, sample.sample)
