@@ -37,6 +37,14 @@ class Component(BaseModel):
         return dict(self.model_extra or {})
 
 
+def component_of(value: Any) -> Component:
+    """A part as a recipe may write it: a name, or a table with its parameters. Raises CoveyError."""
+    try:
+        return Component.model_validate(_named(value))
+    except ValidationError as error:
+        raise CoveyError(f"a part needs a name, and {value!r} has none") from error
+
+
 Named = Annotated[Component, BeforeValidator(_named)]
 
 
@@ -166,6 +174,28 @@ class Sentinel(BaseModel):
     level: Literal["stop", "warn", "off"] | None = None
 
 
+def part_label(part: Mapping[str, Any]) -> str:
+    """What a part of a mixture is called: its label, or its task's name."""
+    named = _named(part.get("task"))
+    return str(part.get("label", named.get("name") if isinstance(named, Mapping) else named))
+
+
+def _reward_of_parts(values: Any) -> Any:
+    """Of a recipe whose task is a mixture: the rewards of its parts are its reward."""
+    task = values.get("task") if isinstance(values, Mapping) else None
+    parts = task.get("parts") if isinstance(task, Mapping) and task.get("name") == "mixture" else None
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, Mapping) for part in parts):
+        return values
+    named = [
+        {"part": part_label(part), **_written(component_of(part.get("reward", "number")))} for part in parts
+    ]
+    rewards = {"name": "by_part", "parts": named}
+    given = values.get("reward")
+    if given is not None and given != rewards and any("reward" in part for part in parts):
+        raise ValueError("a mixture's rewards stand in its parts: leave [reward] out")
+    return values if given is not None else {**values, "reward": rewards}
+
+
 class Recipe(_Section):
     """A whole run. See ``recipes/`` for examples; `load` reads one."""
 
@@ -183,6 +213,11 @@ class Recipe(_Section):
     checkpoint: Checkpoint = Checkpoint()
     sentinels: dict[str, Annotated[Sentinel, BeforeValidator(_level)]] = {}
     """What watches the run, by name, where it is to differ from its defaults; see docs/sentinels."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mixed(cls, values: Any) -> Any:
+        return _reward_of_parts(values)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -18,6 +18,7 @@ from covey.algo import Algorithm, preset
 from covey.build import watch
 from covey.build.combined import parts_of
 from covey.build.components import build_draw, build_engine, build_reward, build_task, check_engine
+from covey.build.mixed import rewards_of
 from covey.config import Component, Recipe
 from covey.evals.evaluate import Evaluator
 from covey.learn import Optimizer, PolicyLearner, Schedule, footprint, unsupported
@@ -25,8 +26,6 @@ from covey.models import Policy, load_policy
 from covey.models.loading import locate
 from covey.protocols import Engine, Reward, Sampler, Task, Weighted
 from covey.records import code_version, environment, hash_file, hash_tree
-from covey.rewards.combine import Combine
-from covey.rewards.pooled import Pooled
 from covey.rollout import Mixed, Order, SynchronousSource, Uniform
 from covey.types import CoveyError, Problem, Sampling
 
@@ -78,8 +77,8 @@ def graders(parts: Parts) -> Iterator[None]:
     try:
         yield
     finally:
-        if isinstance(parts.reward, Pooled | Combine):
-            parts.reward.close()
+        if callable(close := getattr(parts.reward, "close", None)):
+            close()
 
 
 def some(problems: Sequence[Problem], most: int) -> list[Problem]:
@@ -288,6 +287,9 @@ def reward_models(component: Component) -> dict[str, str | None]:
     if component.name == "combine":
         for part in parts_of(component.params.get("parts")):
             found |= reward_models(part.component)
+    elif component.name == "by_part":
+        for part in rewards_of(component).values():
+            found |= reward_models(part)
     elif component.name == "reward_model":
         name = str(component.params.get("model"))
         found[name] = hash_tree(Path(name)) if Path(name).is_dir() else None

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from covey.build.combined import combined
+from covey.build.mixed import by_part, mixture
 from covey.config import Component
 from covey.engines import ENGINES
 from covey.models import Policy
@@ -27,6 +28,8 @@ from covey.types import CoveyError
 def build_task(component: Component) -> Task:
     """The task a recipe names: what a class or a function makes, or a task as it stands. Raises
     CoveyError for an unknown name or parameter."""
+    if component.name == "mixture":
+        return mixture(component, build_task)
     made = _find("task", component.name, TASKS)
     if inspect.isclass(made) or inspect.isroutine(made):
         made = _call("task", component, made)
@@ -43,6 +46,8 @@ def build_reward(component: Component) -> Reward:
     CoveyError for an unknown name or parameter."""
     if component.name == "combine":
         return combined(component, build_reward)
+    if component.name == "by_part":
+        return by_part(component, build_reward)
     component, limits = _limits(component)
     made = _find("reward", component.name, REWARDS)
     if inspect.isclass(made):
@@ -93,10 +98,9 @@ def reaches_out(component: Component) -> str | None:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """All that may name a component: what is called ``name``, and each text in a list."""
+    """All that may name a component: what is a ``name``, ``task`` or ``reward``, and each text in a list."""
     if isinstance(value, Mapping):
-        if isinstance(value.get("name"), str):
-            yield value["name"]
+        yield from (value[key] for key in ("name", "task", "reward") if isinstance(value.get(key), str))
         for inside in value.values():
             yield from _names(inside)
     elif isinstance(value, list | tuple):

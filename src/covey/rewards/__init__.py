@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 REWARDS: dict[str, str] = {
+    "by_part": "covey.rewards.by_part:ByPart",
     "choice": "covey.rewards.choice:Choice",
     "code": "covey.rewards.code:Code",
     "combine": "covey.rewards.combine:Combine",
+    "countdown": "covey.rewards.countdown:Countdown",
     "exact": "covey.rewards.exact:Exact",
     "format": "covey.rewards.format:Format",
     "judge": "covey.rewards.judge:Judge",

@@ -43,6 +43,7 @@ class ReasoningGym:
     """
 
     pooled = True
+    each = True
 
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
         return [score(episode.text, episode.problem) for episode in episodes]
