@@ -8,14 +8,16 @@ from typing import Any
 
 from covey.protocols import Split
 from covey.tasks.errors import unknown
-from covey.tasks.rows import Columns, Row, by_share, by_source
+from covey.tasks.rows import Row, by_share, by_source
+from covey.tasks.shapes import AUTO, columns_of
 from covey.types import CoveyError, Problem
 
 READERS: Mapping[str, str] = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 
 
 class Dataset:
-    """A problem a row of ``path``; `Columns.read` says how a row is read.
+    """A problem a row of ``path``; `Columns.read` says how a row is read, `columns_of` which
+    column is what unless it is said.
 
     ``path`` is a folder (one that ``save_to_disk`` wrote, or one of data files), a ``.parquet``, ``.csv``,
     ``.json`` or ``.jsonl`` file, or the id of a dataset on the Hugging Face hub, of which ``subset`` names
@@ -30,17 +32,19 @@ class Dataset:
     def __init__(
         self,
         path: str,
-        prompt: str = "prompt",
-        answer: str | None = "answer",
+        prompt: str = AUTO,
+        answer: str | None = AUTO,
         heldout: float | None = None,
         split: str = "train",
         heldout_split: str | None = None,
         subset: str | None = None,
         system: str | None = None,
+        final: str = AUTO,
     ) -> None:
-        columns = Columns(prompt, answer, system)
         source = f"{path} [{split}]"
-        problems = columns.read(_rows(path, subset, split), source)
+        rows = _rows(path, subset, split)
+        columns, rows, self.notes = columns_of(rows, prompt, answer, final, system)
+        problems = columns.read(rows, source)
         if heldout_split is None:
             self._problems = by_share(problems, heldout, source)
         else:

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from covey.protocols import Split
-from covey.tasks.rows import Columns, Row, by_share, by_source
+from covey.tasks.rows import Row, by_share, by_source
+from covey.tasks.shapes import AUTO, columns_of
 from covey.types import CoveyError, Problem
 
 
 class Jsonl:
-    """A problem a line of ``path``; `Columns.read` says how a row is read.
+    """A problem a line of ``path``; `Columns.read` says how a row is read, `columns_of` which
+    column is what unless it is said.
 
     Held out is a share of the prompts, a tenth unless ``heldout`` says otherwise, or all of the file
     ``heldout_path``. Blank lines are skipped.
@@ -25,14 +27,15 @@ class Jsonl:
     def __init__(
         self,
         path: str,
-        prompt: str = "prompt",
-        answer: str | None = "answer",
+        prompt: str = AUTO,
+        answer: str | None = AUTO,
         heldout: float | None = None,
         heldout_path: str | None = None,
         system: str | None = None,
+        final: str = AUTO,
     ) -> None:
-        columns = Columns(prompt, answer, system)
-        problems = columns.read(_lines(path), path)
+        columns, lines, self.notes = columns_of(_lines(path), prompt, answer, final, system)
+        problems = columns.read(lines, path)
         if heldout_path is None:
             self._problems = by_share(problems, heldout, path)
         else:

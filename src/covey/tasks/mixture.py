@@ -25,8 +25,9 @@ class Mixture:
     """The problems of several tasks.
 
     A problem's id is its own after its part's label, ``sums/12+34``, and its column ``mixture_part`` is the
-    label, by which the reward ``by_part`` knows how to score it. Of what is drawn to train on, each part has
-    its weight's share, however many problems it has; one with shares of its own divides it among them. Held out is what each part holds out, in a fixed random order.
+    label, by which the reward ``by_part`` knows how to score it. Of what is drawn to train on, each part
+    has its weight's share, however many problems it has; one with shares of its own divides it among them.
+    Held out is what each part holds out, in a fixed random order.
 
     Raises:
         CoveyError: there are no parts, two have one label, or one has no training problems.

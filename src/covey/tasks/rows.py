@@ -8,12 +8,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from covey.protocols import Split
 from covey.tasks.errors import unknown
 from covey.tasks.heldout import held_out, shuffled
 from covey.types import CoveyError, Message, Problem
+
+Final: TypeAlias = Literal["whole", "hashes", "boxed"]
 
 HELDOUT_SHARE = 0.1
 MAX_DEPTH = 50
@@ -31,12 +33,16 @@ class Row:
 class Columns:
     """Which columns hold what. ``answer`` None or empty: the data has no gold answers.
 
-    ``system`` is put before a prompt that has no system message of its own.
+    An answer ``a.b`` is what the table in column ``a`` has under ``b``; the prompt's own column means its
+    last message, an assistant's. ``final`` says what of it is the answer: the ``whole``, what follows
+    ``####`` (``hashes``), or what stands in its last ``\\boxed{…}`` (``boxed``). ``system`` is put before
+    a prompt that has no system message of its own.
     """
 
     prompt: str
     answer: str | None
     system: str | None
+    final: Final = "whole"
 
     def read(self, rows: Iterable[Row], source: str) -> tuple[Problem, ...]:
         """One problem a row, in order.
@@ -63,11 +69,13 @@ class Columns:
 
     def _problem(self, row: Row, seen: Counter[str]) -> Problem:
         for name in filter(None, (self.prompt, self.answer)):
-            if name not in row.data:
+            if not found(row.data, name)[0]:
                 raise unknown(row.where, "column", name, row.data)
         columns = _json_value(row.data, row.where)
         messages = _messages(columns.pop(self.prompt), f"{row.where}: column {self.prompt!r}")
-        answer = row.data[self.answer] if self.answer else None
+        answer = found(row.data, self.answer)[1] if self.answer else None
+        if self.answer == self.prompt:
+            messages, answer = self._last(messages, row.where)
         digest = hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()[:16]
         seen[digest] += 1
         if self.system and messages[0]["role"] != "system":
@@ -75,9 +83,52 @@ class Columns:
         return Problem(
             id=digest if seen[digest] == 1 else f"{digest}#{seen[digest]}",
             messages=messages,
-            answer=_answer(answer),
+            answer=final_answer(_answer(answer), self.final, f"{row.where}: column {self.answer!r}"),
             columns=columns,
         )
+
+    def _last(self, messages: tuple[Message, ...], where: str) -> tuple[tuple[Message, ...], str]:
+        *prompt, last = messages
+        if last["role"] != "assistant" or not prompt:
+            raise CoveyError(f"{where}: column {self.prompt!r}: the last message isn't an assistant's answer")
+        return tuple(prompt), last["content"]
+
+
+def found(data: Mapping[str, Any], name: str) -> tuple[bool, Any]:
+    """Whether a row has a column, or a table has a key (``table.key``), and its value."""
+    if name in data:
+        return True, data[name]
+    table, dot, key = name.partition(".")
+    inside = data.get(table)
+    if dot and isinstance(inside, Mapping) and key in inside:
+        return True, inside[key]
+    return False, None
+
+
+def final_answer(answer: str | None, how: Final, where: str) -> str | None:
+    """The part of a worked answer that is the answer itself. Raises CoveyError when it isn't there."""
+    if answer is None or how == "whole":
+        return answer
+    if how == "hashes":
+        _, marked, last = answer.rpartition("####")
+        given = last.strip() if marked else ""
+        wanted = "#### followed by the answer"
+    else:
+        given, wanted = _boxed(answer), "a \\boxed{…} with the answer"
+    if not given:
+        raise CoveyError(f"{where}: it must have {wanted}, and is {_shown(answer)}")
+    return given
+
+
+def _boxed(text: str) -> str:
+    """What stands in the last ``\\boxed{…}``, whose braces may nest; nothing when it isn't closed."""
+    _, opened, rest = text.rpartition("\\boxed{")
+    depth = 1
+    for place, character in enumerate(rest if opened else ""):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if not depth:
+            return rest[:place].strip()
+    return ""
 
 
 def by_share(problems: Sequence[Problem], share: float | None, source: str) -> dict[Split, Sequence[Problem]]:
