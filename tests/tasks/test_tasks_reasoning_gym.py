@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from covey.audit.verify import verify
+from covey.build import train
+from covey.config import parse
+from covey.records import RunReader
 from covey.rewards.gym import packed, scorer, silent, unpacked
 from covey.rewards.reasoning_gym import EVALUATED, extracted, score
 from covey.rewards.reasoning_gym import ReasoningGym as Reward
 from covey.tasks.reasoning_gym import FORMATS, HELDOUT_SEED, ReasoningGym
 from covey.types import Completion, CoveyError, Episode, Problem, StopReason, Turn
+from small_run import Hears
 
 gym = pytest.importorskip("reasoning_gym", reason="the package reasoning-gym isn't installed")
 
@@ -235,3 +241,31 @@ def test_what_has_no_form_in_json_is_named() -> None:
 def test_the_reward_wants_its_own_task() -> None:
     with pytest.raises(CoveyError, match="the column 'gym_task'; 'p' has none"):
         Reward().check(Problem("p", ({"role": "user", "content": "?"},), "1"))
+
+
+def test_a_run_on_it_says_what_has_no_gold_and_verifies(tmp_path: Path) -> None:
+    """Scored in processes of their own, and again from the record."""
+    recipe = parse(
+        {
+            "steps": 1,
+            "threads": 1,
+            "model": {"config": {"hidden_size": 16, "heads": 2, "kv_heads": 1, "context": 2048}},
+            "task": {
+                "name": "reasoning_gym",
+                "tasks": ["chain_sum", "graph_color"],
+                "problems": 3,
+                "heldout": 1,
+            },
+            "reward": "reasoning_gym",
+            "rollout": {"problems_per_step": 2, "group_size": 2, "max_new_tokens": 4, "draw": "retire"},
+            "eval": {"problems": 2, "samples": 1},
+        }
+    )
+    view = Hears()
+    run = train(recipe, tmp_path / "run", view=view).run
+    assert any("4 reference answers of graph_color don't get full marks" in line for line in view.messages)
+    report = verify(run)
+    assert report.ok, [str(found) for check in report.checks for found in check.differences]
+    scores = [score for group in RunReader(run).groups(0) for score in group.scores]
+    assert scores
+    assert all(score.value is not None for score in scores)

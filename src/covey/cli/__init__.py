@@ -16,6 +16,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # it would exit with 130 whatever the signal
 )
 for _name, _target, _help in (
+    ("init", "covey.cli.init:init", "Write an own task and reward to start from."),
     ("train", "covey.cli.train:train", "Train a model as a recipe says."),
     ("resume", "covey.cli.resume:resume", "Go on with a run that was interrupted or killed."),
     ("eval", "covey.cli.evaluate:evaluate", "Measure a model on held-out problems."),
