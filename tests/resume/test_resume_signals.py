@@ -23,7 +23,7 @@ from covey.evals.evaluate import Evaluator
 from covey.learn import Optimizer, PolicyLearner
 from covey.models import Decoder
 from covey.records import Checkpoints, RunReader, RunWriter
-from covey.rewards.functions import FunctionReward
+from covey.rewards.pooled import Pooled
 from small_run import Signals, contents, small
 
 PLACES: dict[str, tuple[type, str, int, int]] = {
@@ -31,7 +31,7 @@ PLACES: dict[str, tuple[type, str, int, int]] = {
     # and the number of steps that are complete when the run has ended
     "before anything": (LocalEngine, "load", 0, 0),
     "sampling": (Decoder, "step", 1, 1),
-    "grading": (FunctionReward, "__call__", 1, 1),
+    "grading": (Pooled, "submit", 1, 1),
     "recording groups": (RunWriter, "groups", 1, 1),
     "learning": (PolicyLearner, "backward", 1, 1),
     "the optimizer step": (Optimizer, "step", 1, 2),

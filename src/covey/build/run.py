@@ -90,11 +90,11 @@ def carry_out(
         with clock("checkpoint"):
             keeper(step)
 
-    def at_rest(*_: Any) -> None:
+    def at_rest() -> None:
         if policy.version == keeper.at.version:  # else an update is under way: it is completed first
             interrupts.check()
 
-    policy.module.base_model.register_forward_pre_hook(at_rest)
+    policy.before_pass.append(at_rest)
     _introduce(parts, policy, run, view, observer)
     clock.take()
     try:

@@ -227,7 +227,7 @@ struct Rows {
     flat.assign(size_t(n * d), 0.0f);
     turned.assign(size_t(n * d), 0.0f);
   }
-  // `count` rows of `length` values to places from a multiple of LANES on, or behind what stands there
+  // `count` rows of `length` values to the places from `place` on
   template <class T> void take(const T *from, i64 row, i64 length, i64 place, i64 count, bool turn, bool keep) {
     vec block[LANES];
     for (i64 i = 0; i < count; i += LANES)
@@ -321,23 +321,20 @@ inline void spread(const float *weights, i64 width, const float *x, i64 repeat, 
   default: { constexpr int N = 8; CALL; } break;                                                                       \
   }
 
-// Which keys a query sees: [lo, prefix) and [gap, gap + own_to), where gap = padded(prefix).
+// Which keys a query sees: [from, to). A key's place is its position in the sequence, so that a row's sums have one
+// order however the sequence was cut into what is shared and what is its own.
 struct Sight {
-  i64 prefix_from, prefix, own_from, own_to;
+  i64 from, to;
 };
 
-inline Sight sight(i64 prefix, i64 own, i64 window) {
-  // own: the query's index among its member's positions; window 0: everything up to itself
-  i64 at = prefix + own, first = window && at + 1 > window ? at + 1 - window : 0;
-  return {first < prefix ? first : prefix, prefix, first > prefix ? first - prefix : 0, own + 1};
+inline Sight sight(i64 at, i64 window) {  // window 0: everything up to itself
+  return {window && at + 1 > window ? at + 1 - window : 0, at + 1};
 }
 
 // Softmax in place over one row of scores, zero where nothing is seen; returns log(sum) + max.
-inline float soften(float *s, const Sight &see, i64 gap, i64 width) {
-  for (i64 k = 0; k < see.prefix_from; k++) s[k] = -INFINITY;
-  for (i64 k = see.prefix; k < gap; k++) s[k] = -INFINITY;
-  for (i64 k = gap; k < gap + see.own_from; k++) s[k] = -INFINITY;
-  for (i64 k = gap + see.own_to; k < width; k++) s[k] = -INFINITY;
+inline float soften(float *s, const Sight &see, i64 width) {
+  for (i64 k = 0; k < see.from; k++) s[k] = -INFINITY;
+  for (i64 k = see.to; k < width; k++) s[k] = -INFINITY;
   float top[LANES];
   for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
   for (i64 k = 0; k < width; k += LANES)
@@ -388,10 +385,10 @@ template <class T> void narrow(const std::vector<float> &from, i64 repeat, i64 s
 template <class T>
 void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float *lse, i64 lse_row, i64 count, i64 first,
                    i64 prefix, i64 repeat, i64 size, float scale, i64 window) {
-  i64 gap = padded(prefix), wide = padded(size);
+  i64 wide = padded(size);
   for (i64 t = 0; t < count; t++) {
-    Sight see = sight(prefix, first + t, window);
-    i64 width = gap + padded(see.own_to);
+    Sight see = sight(prefix + first + t, window);
+    i64 width = padded(see.to);
     widen(q + t * q_row, repeat, size, scale, room.q);
     room.out.assign(size_t(repeat * wide), 0.0f);
     room.scores.resize(size_t(repeat * width));
@@ -400,11 +397,10 @@ void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float
       float *s = room.scores.data() + r * width, *o = room.out.data() + r * wide;
       BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys, width, s, width)));
       for (i64 i = 0; i < n; i++) {
-        float l = soften(s + i * width, see, gap, width);
+        float l = soften(s + i * width, see, width);
         if (lse) lse[t * lse_row + r + i] = l;
       }
-      BY_ROWS(n, (gather<N>(s, width, room.values, see.prefix_from, prefix, o)));
-      BY_ROWS(n, (gather<N>(s, width, room.values, gap + see.own_from, gap + see.own_to, o)));
+      BY_ROWS(n, (gather<N>(s, width, room.values, see.from, see.to, o)));
     }
     narrow(room.out, repeat, size, 1.0f, out + t * out_row);
   }
@@ -439,15 +435,15 @@ void tree_forward(const T *q, const T *k, const T *v, T *out, float *lse, const 
       Piece p = work[size_t(unit / kv)];
       i64 head = unit % kv;
       const i64 *f = prefixes + p.family * 4;
-      i64 prefix = f[1] + f[3], gap = padded(prefix), longest = 0;
+      i64 prefix = f[1] + f[3], longest = 0;
       for (i64 m = p.from; m < p.to; m++) longest = members[2 * m + 1] > longest ? members[2 * m + 1] : longest;
-      room.reserve(gap + padded(longest), padded(size));
+      room.reserve(padded(prefix + longest) + LANES, padded(size));
       Span all{i64(k), i64(v), kv * size, size};
       room.take<T>(all, head, size, f[0], 0, f[1], false);
       room.take<T>(all, head, size, f[2], f[1], f[3], false);
       for (i64 m = p.from; m < p.to; m++) {
         i64 begin = members[2 * m], count = members[2 * m + 1];
-        room.take<T>(all, head, size, begin, gap, count, false);
+        room.take<T>(all, head, size, begin, prefix, count, false);
         i64 at = head * repeat;
         attend_member<T>(room, q + (begin * heads + at) * size, heads * size, out + (begin * heads + at) * size,
                          heads * size, lse + begin * heads + at, heads, count, 0, prefix, repeat, size, scale, window);
@@ -471,10 +467,10 @@ void tree_backward(const T *q, const T *k, const T *v, const T *out, const float
     for (i64 unit = 0; unit < families * kv; unit++) {
       i64 family = unit / kv, head = unit % kv;
       const i64 *f = prefixes + family * 4;
-      i64 prefix = f[1] + f[3], gap = padded(prefix), longest = 0;
+      i64 prefix = f[1] + f[3], longest = 0;
       for (i64 m = members_of[family]; m < members_of[family + 1]; m++)
         longest = members[2 * m + 1] > longest ? members[2 * m + 1] : longest;
-      i64 keys = gap + padded(longest), wide = padded(size);
+      i64 keys = padded(prefix + longest) + LANES, wide = padded(size);
       room.reserve(keys, wide);
       Span all{i64(k), i64(v), kv * size, size};
       room.take<T>(all, head, size, f[0], 0, f[1], true);
@@ -483,10 +479,10 @@ void tree_backward(const T *q, const T *k, const T *v, const T *out, const float
       room.dv.assign(size_t(keys * wide), 0.0f);
       for (i64 m = members_of[family]; m < members_of[family + 1]; m++) {
         i64 begin = members[2 * m], count = members[2 * m + 1];
-        room.take<T>(all, head, size, begin, gap, count, true);
+        room.take<T>(all, head, size, begin, prefix, count, true);
         for (i64 t = 0; t < count; t++) {
-          Sight see = sight(prefix, t, window);
-          i64 width = gap + padded(see.own_to), row = (begin + t) * heads + head * repeat;
+          Sight see = sight(prefix + t, window);
+          i64 width = padded(see.to), row = (begin + t) * heads + head * repeat;
           widen(q + row * size, repeat, size, scale, room.q);
           widen(out + row * size, repeat, size, 1.0f, room.out);
           widen(dout + row * size, repeat, size, 1.0f, room.dout);
@@ -511,21 +507,18 @@ void tree_backward(const T *q, const T *k, const T *v, const T *out, const float
             }
           }
           room.dq.assign(size_t(repeat * wide), 0.0f);
-          for (int part = 0; part < 2; part++) {
-            i64 from = part ? gap + see.own_from : see.prefix_from, to = part ? gap + see.own_to : prefix;
-            for (i64 r = 0; r < repeat; r += 8) {
-              i64 n = repeat - r < 8 ? repeat - r : 8;
-              float *d = room.dp.data() + r * width, *to_q = room.dq.data() + r * wide;
-              BY_ROWS(n, (gather<N>(d, width, room.keys, from, to, to_q)));
-            }
-            spread(room.dp.data(), width, room.q.data(), repeat, from, to, wide, room.dk.data());
-            spread(room.scores.data(), width, room.dout.data(), repeat, from, to, wide, room.dv.data());
+          for (i64 r = 0; r < repeat; r += 8) {
+            i64 n = repeat - r < 8 ? repeat - r : 8;
+            float *d = room.dp.data() + r * width, *to = room.dq.data() + r * wide;
+            BY_ROWS(n, (gather<N>(d, width, room.keys, see.from, see.to, to)));
           }
+          spread(room.dp.data(), width, room.q.data(), repeat, see.from, see.to, wide, room.dk.data());
+          spread(room.scores.data(), width, room.dout.data(), repeat, see.from, see.to, wide, room.dv.data());
           narrow(room.dq, repeat, size, scale, dq + row * size);
         }
         for (i64 i = 0; i < count; i++)
           for (i64 j = 0; j < size; j++) {
-            size_t from = size_t((gap + i) * wide + j), to = size_t(((begin + i) * kv + head) * size + j);
+            size_t from = size_t((prefix + i) * wide + j), to = size_t(((begin + i) * kv + head) * size + j);
             dk[to] += room.dk[from], dv[to] += room.dv[from];
             room.dk[from] = room.dv[from] = 0;
           }
@@ -570,9 +563,9 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
 #pragma omp for schedule(dynamic)
     for (i64 unit = 0; unit < i64(work.size()) * kv; unit++) {
       Piece p = work[size_t(unit / kv)];
-      i64 head = unit % kv, row = cells[4 * p.from], prefix = lengths[row], gap = padded(prefix), longest = 0;
+      i64 head = unit % kv, row = cells[4 * p.from], prefix = lengths[row], longest = 0;
       for (i64 i = p.from; i < p.to; i++) longest = cells[4 * i + 2] + 1 > longest ? cells[4 * i + 2] + 1 : longest;
-      room.reserve(gap + padded(longest), padded(size));
+      room.reserve(padded(prefix + longest) + LANES, padded(size));
       Span shared{i64(prompt_k + row * kv * s * size), i64(prompt_v + row * kv * s * size), size, s * size};
       room.take<T>(shared, head, size, 0, 0, prefix, false);
       for (i64 i = p.from; i < p.to; i++) {
@@ -582,7 +575,7 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
         std::memcpy(own_k + place + held * size, fresh_key, size_t(size) * sizeof(T));
         std::memcpy(own_v + place + held * size, fresh_value, size_t(size) * sizeof(T));
         Span own{i64(own_k + place), i64(own_v + place), size, 0};
-        room.take<T>(own, 0, size, 0, gap, held + 1, false);
+        room.take<T>(own, 0, size, 0, prefix, held + 1, false);
         attend_member<T>(room, q + which * q_row + head * repeat * size, q_row,
                          out + (which * heads + head * repeat) * size, heads * size, nullptr, 0, 1, held, prefix, repeat,
                          size, scale, window);

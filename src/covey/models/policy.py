@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class Policy:
         self.end_ids = frozenset(end_ids(module, tokenizer))
         self.tied = tied_names(module)
         self.dense = dense_of(module)
+        self.before_pass: list[Callable[[], None]] = []
+        """Called before each pass through the model."""
 
     @property
     def device(self) -> torch.device:
@@ -61,6 +63,8 @@ class Policy:
 
     def hidden(self, token_ids: Tensor, layout: Any, positions: Tensor) -> Tensor:
         """Last hidden states ``[T, width]`` of packed tokens ``[T]`` under a layout."""
+        for call in self.before_pass:
+            call()
         if self.dense is not None and self.dense.ready:
             return self.dense.hidden(token_ids, layout, positions)
         body = self.module.base_model
