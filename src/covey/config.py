@@ -308,7 +308,8 @@ def _explain(error: ValidationError, where: str) -> str:
         else:
             message = item["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
-            lines.append(f"{key!r}: {message[0].lower() + message[1:]}{shown}{_about(item['loc'])}")
+            place = f"{key!r}: " if key else ""
+            lines.append(f"{place}{message[0].lower() + message[1:]}{shown}{_about(item['loc'])}")
     return f"{where}: " + "; ".join(lines)
 
 

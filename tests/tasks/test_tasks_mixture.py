@@ -96,7 +96,10 @@ def test_a_part_with_shares_divides_its_own() -> None:
         (recipe({**SUMS, "task": "arithmetik"}), "did you mean 'arithmetic'.*part 1"),
         (recipe(), "needs parts"),
         (recipe({"task": {"name": "mixture", "parts": [SUMS]}}), "is a mixture itself"),
-        (recipe(SUMS, reward="number"), "leave .reward. out"),
+        (
+            recipe(SUMS, reward="number"),
+            "^the recipe: a mixture's rewards stand in its parts: leave .reward. out",
+        ),
         (recipe({**SUMS, "reward": {"weight": 2}}), "a part needs a name"),
         (recipe(SUMS, {**COUNT, "reward": "countdwon"}), "did you mean 'countdown'"),
         (recipe({**SUMS, "reward": "countdown"}), "countdown reads the columns numbers"),

@@ -32,7 +32,7 @@ def plan(recipe: Recipe) -> dict[str, Any]:
             "context": policy.context,
             "end_tokens": sorted(policy.end_ids),
         },
-        "data": {"train": len(parts.train), "heldout": len(parts.heldout)},
+        "data": {"train": len(parts.train), "heldout": len(parts.heldout), **_notes(parts)},
         "batch": {
             "problems_per_step": rollout.problems_per_step,
             "group_size": rollout.group_size,
@@ -51,6 +51,11 @@ def plan(recipe: Recipe) -> dict[str, Any]:
         },
         "prompts": [_prompt(policy, parts.train[i].messages) for i in range(min(2, len(parts.train)))],
     }
+
+
+def _notes(parts: assemble.Parts) -> dict[str, str]:
+    """What the task has to say, a run would say it too."""
+    return {f"note_{n}": note for n, note in enumerate(getattr(parts.task, "notes", ()), start=1)}
 
 
 def _reference(recipe: Recipe, policy: Policy) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import operator
 import random
-import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from covey.protocols import Split
 from covey.rewards.number import parse_number
-from covey.tasks.errors import unknown
+from covey.tasks.errors import check_template, unknown
 from covey.tasks.heldout import held_out, shuffled
 from covey.types import CoveyError, Problem
 
@@ -79,14 +78,7 @@ def _check(operations: Sequence[str], low: int, high: int, prompt: str) -> None:
             raise CoveyError(f"arithmetic: {name} must be a whole number within ±10^15, not {value!r}")
     if low > high:
         raise CoveyError(f"arithmetic: low must not be above high, but {low} > {high}")
-    try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(prompt) if name is not None}
-    except ValueError as error:
-        raise CoveyError(f"arithmetic: the prompt is no format string ({error}): {prompt!r}") from error
-    if fields != {"a", "op", "b"}:
-        raise CoveyError(
-            f"arithmetic: the prompt must use {{a}}, {{op}} and {{b}} and nothing else: {prompt!r}"
-        )
+    check_template("arithmetic", prompt, ("a", "op", "b"))
 
 
 def _exercises(operations: Sequence[str], low: int, high: int) -> list[Exercise]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import string
 from collections.abc import Callable, Sequence
 
 from covey.protocols import Split
 from covey.rewards.countdown import evaluate
+from covey.tasks.errors import check_template
 from covey.tasks.heldout import held_out
 from covey.types import CoveyError, Message, Problem
 
@@ -117,11 +117,4 @@ def _check(
         )
     if low > high:
         raise CoveyError(f"countdown: low must not be above high, but {low} > {high}")
-    try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(prompt) if name is not None}
-    except ValueError as error:
-        raise CoveyError(f"countdown: the prompt is no format string ({error}): {prompt!r}") from error
-    if fields != {"numbers", "target"}:
-        raise CoveyError(
-            f"countdown: the prompt must use {{numbers}} and {{target}} and nothing else: {prompt!r}"
-        )
+    check_template("countdown", prompt, ("numbers", "target"))
