@@ -20,7 +20,7 @@ from harness.workers import Worker
 
 def main() -> None:
     parser = arguments(__doc__, rounds=7, quick=2)
-    parser.add_argument("--memory-gb", type=float, default=2.0, help="the recipe's train.memory_gb")
+    parser.add_argument("--memory-gb", type=float, default=1.0, help="the recipe's train.memory_gb")
     given = parsed(parser)
     report, case = Report("update", given), work(quick=given.quick)
     with Worker("prepare", {"model": "smollm2-135m"}, threads=given.threads) as prepare:

@@ -135,7 +135,7 @@ class Train(_Section):
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 is no limit."""
-    memory_gb: float = Field(default=2.0, gt=0)
+    memory_gb: float = Field(default=1.0, gt=0)
     """What activations of one micro-batch may take, in GiB; the micro-batch follows from it."""
     epochs: int = _later(1, ge=1)
     """How often each rollout is gone through."""
