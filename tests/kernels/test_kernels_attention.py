@@ -109,6 +109,13 @@ def test_a_grid_gives_what_a_tree_gives(
         torch.tensor(cells), torch.tensor(prompts), 0.3, window,
     )  # fmt: skip
     assert torch.equal(found, want[last])
+    # some architectures hand over heads that lie apart
+    apart = [t[last].transpose(0, 1).contiguous().transpose(0, 1) for t in (q, k, v)]
+    again = kernels.attend_grid(
+        apart[0], (apart[1], apart[2]), (prompt[0], prompt[1]), (own[0], own[1]),
+        torch.tensor(cells), torch.tensor(prompts), 0.3, window,
+    )  # fmt: skip
+    assert torch.equal(again, found)
 
 
 def test_neither_threads_nor_neighbours_change_a_bit() -> None:

@@ -118,11 +118,12 @@ def attend_grid(
     cells ``[B, 4]``: row, column, own tokens held before, which of the B; neighbours of one row together;
     lengths ``[P]``: of the prompts.
     """
+    q, key, value = (_whole_rows(t) for t in (q, *fresh))
     out = torch.empty(q.shape, dtype=q.dtype)
     s, (n, m) = prompt[0].shape[2], own[0].shape[2:4]
     _call(
-        "grid_forward", q, q, q.stride(0), *fresh, fresh[0].stride(0), fresh[1].stride(0), out, *prompt, *own,
-        cells, lengths, q.shape[0], *_heads(q, fresh[0]), s, n, m, scale, window,
+        "grid_forward", q, q, q.stride(0), key, value, key.stride(0), value.stride(0), out, *prompt, *own,
+        cells, lengths, q.shape[0], *_heads(q, key), s, n, m, scale, window,
     )  # fmt: skip
     return out
 
@@ -155,6 +156,11 @@ def chosen_backward(
     grads: of the log-prob and of the entropy, fp32 ``[T]``."""
     rows, vocabulary = logits.shape
     _call("chosen_backward", logits, logits, rows, vocabulary, words, temperature, *saved, *grads)
+
+
+def _whole_rows(x: Tensor) -> Tensor:
+    """``[B, heads, D]`` whose rows, each in one piece, may lie apart; copied where they are in pieces."""
+    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
 
 
 def _heads(q: Tensor, k: Tensor) -> tuple[int, int, int]:
