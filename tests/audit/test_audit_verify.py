@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from audit_editing import Field, edit, field, fields, forge, left_out, other
+from covey import kernels
 from covey.audit.findings import Check, Report
 from covey.audit.verify import verify
 from covey.build.resume import resume
+from covey.records import RunReader
 from covey.types import CoveyError
 
 STEP, LAST = "rollouts/000001.jsonl", "evals/000003.jsonl"
@@ -336,3 +338,13 @@ def test_a_run_that_went_on_passes_by_the_recipe_of_each_step(copy: Path) -> Non
     report = verify(copy, own_code=True)
     assert report.ok, places(report)
     assert {check.name: check.count for check in report.checks}["evaluations"] == 5  # after 0, 2, 3, 4 and 5
+
+
+def test_micro_batches_are_counted_as_the_run_that_computed_them_did(trained: Callable[..., Path]) -> None:
+    """How much fits a micro-batch depends on whether the run had kernels, which the auditor may not have."""
+    run = trained(train={"memory_gb": 0.00012}, eval={"problems": 1, "samples": 1, "every": 0})
+    assert max(row["micro_batches"] for row in RunReader(run).metrics()) > 1
+    report = verify(run, own_code=True)
+    assert report.ok, [check.detail for check in report.checks if check.differences]
+    kernels_then = RunReader(run).manifest()["environment"]["kernels"]
+    assert (kernels_then is not None) is (kernels.why_not() is None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from covey.algo import Algorithm
+from covey.audit.made_of import at_key
 from covey.audit.recorded import Record
 from covey.build import assemble
 from covey.build.components import build_reward, build_task, reaches_out
@@ -37,6 +38,8 @@ class Meaning:
         self.task: Task | None = self._part("task", lambda: _own(recipe.task, own_code, build_task))
         self.reward: Reward | None = self._part("reward", lambda: _own(recipe.reward, own_code, build_reward))
         self.words: Policy | None = self._part("tokenizer", lambda: _words(recipe, record))
+        self.fused = at_key(record.manifest, "environment.kernels") is not None
+        """Whether the run was computed on the CPU's kernels, which decides how much fits a micro-batch."""
         self.end_ids = _end_ids(self.words, record.folder / "model")
         self.train: Sequence[Problem] = self.task.problems("train") if self.task else ()
         heldout = self.task.problems("heldout") if self.task else ()

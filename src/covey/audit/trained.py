@@ -279,6 +279,6 @@ def _budget(meaning: Meaning) -> int | None:
     if meaning.parts is None or meaning.words is None:
         return None
     try:
-        return assemble.micro_batch_tokens(meaning.parts, meaning.words)
+        return assemble.micro_batch_tokens(meaning.parts, meaning.words, fused=meaning.fused)
     except CoveyError:  # a recipe that couldn't have run, which the chain's first link tells
         return None

@@ -171,11 +171,11 @@ def reference_of(recipe: Recipe) -> Policy:
     return reference
 
 
-def micro_batch_tokens(parts: Parts, policy: Policy) -> int:
-    """Packed tokens per micro-batch, from the memory budget."""
+def micro_batch_tokens(parts: Parts, policy: Policy, *, fused: bool | None = None) -> int:
+    """Packed tokens per micro-batch, from the memory budget; for ``fused`` see `footprint`."""
     recipe = parts.recipe
     longest = longest_prompt(parts, policy) + recipe.rollout.max_new_tokens
-    return footprint(policy, longest=longest).tokens(recipe.train.memory_gb * GIB)
+    return footprint(policy, longest=longest, fused=fused).tokens(recipe.train.memory_gb * GIB)
 
 
 def longest_prompt(parts: Parts, policy: Policy, look: int = 16) -> int:

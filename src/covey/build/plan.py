@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from covey import kernels
 from covey.build import assemble
 from covey.config import Recipe
 from covey.learn import footprint
 from covey.models import Policy
-from covey.models.loading import sketch
+from covey.models.loading import pick_device, sketch
 
 
 def plan(recipe: Recipe) -> dict[str, Any]:
@@ -19,7 +20,9 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     parts = assemble.prepare(recipe)
     policy = sketch(recipe.model.name or recipe.model.config or {}, recipe.model.dtype, recipe.model.device)
     longest = assemble.longest_prompt(parts, policy)
-    rollout, cost = recipe.rollout, footprint(policy, longest=longest + recipe.rollout.max_new_tokens)
+    fused = kernels.why_not() is None and pick_device(recipe.model.device).type == "cpu"
+    rollout = recipe.rollout
+    cost = footprint(policy, longest=longest + rollout.max_new_tokens, fused=fused)
     completions = rollout.problems_per_step * rollout.group_size
     micro = cost.tokens(recipe.train.memory_gb * assemble.GIB)
     most = rollout.problems_per_step * longest + completions * rollout.max_new_tokens

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from covey import kernels
 from covey.models import Policy
-from covey.models.fused import LONGEST, attends
+from covey.models.dense import covered
+from covey.models.fused import LONGEST
 from covey.models.logprobs import CHUNK_BYTES, FUSED_CHUNK_BYTES
 
 GIB = 1 << 30
@@ -43,15 +44,18 @@ _COPIES = 4
 """A chunk's logits stand in memory so often: themselves, shaped, log-softmax, gradient."""
 
 
-def footprint(policy: Policy, *, longest: int) -> Footprint:
-    """Estimate from the model's shape; ``longest`` is a whole sequence's length in tokens.
+def footprint(policy: Policy, *, longest: int, fused: bool | None = None) -> Footprint:
+    """Estimate from the model's shape; ``longest`` is a whole sequence's length in tokens. ``fused``: whether
+    it is run on the CPU's kernels, for a policy that stands for one that will be or was; None asks it.
 
     A layer run by `transformers` keeps about 12 copies of its input and 4 of its widened state, 3 more of its
     input in fp32 (the norms), and its attention weights, in fp32 and again in the dtype of computation where
     that is another. A fused layer keeps the residual stream and its norm twice, what attention reads and
     gives, and 3 widened states. `tests/learn` holds the estimate against what autograd really saves.
     """
-    if policy.dense is not None and kernels.usable(policy.head.weight):
+    if fused is None:
+        fused = kernels.usable(policy.head.weight)
+    if fused and covered(policy.module):
         return _fused(policy)
     config = policy.module.config.get_text_config()
     item = policy.dtype.itemsize
@@ -59,7 +63,7 @@ def footprint(policy: Policy, *, longest: int) -> Footprint:
     wide = getattr(config, "intermediate_size", None) or 4 * width
     scores = config.num_attention_heads * longest * (4 if item == 4 else 4 + item)
     softcap = getattr(config, "attn_logit_softcapping", None)
-    if longest <= LONGEST and attends(policy.head.weight, policy.head.weight, policy.head.weight, softcap):
+    if fused and longest <= LONGEST and softcap is None:
         scores = config.num_attention_heads * 4  # only the log-sum-exp of each
     per_token = config.num_hidden_layers * ((12 * width + 4 * wide) * item + 3 * width * 4 + scores)
     count = sum(m.numel() for m in policy.master.values())

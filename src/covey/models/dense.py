@@ -26,9 +26,13 @@ _ROWS = 128
 
 def dense_of(module: Any) -> Dense | None:
     """The fused layers of a module that has just these, else None."""
+    return Dense(module) if covered(module) and kernels.why_not() is None else None
+
+
+def covered(module: Any) -> bool:
+    """Whether a module's layers are those that are written out here."""
     config = module.config
-    shaped = getattr(config, "model_type", None) in FAMILIES and getattr(config, "hidden_act", None) == "silu"
-    return Dense(module) if shaped and kernels.why_not() is None else None
+    return getattr(config, "model_type", None) in FAMILIES and getattr(config, "hidden_act", None) == "silu"
 
 
 class Dense:
