@@ -120,6 +120,10 @@ class Rollout(_Section):
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     refills: int = Field(default=1, ge=0)
     """Rounds of fresh problems that may replace groups without a signal."""
+    max_turns: int = _later(8, ge=1)
+    """Replies in a conversation at most, where the task has environments."""
+    max_episode_tokens: int | None = _later(None, ge=1)
+    """Of a whole conversation, prompt included; the model's context when absent."""
     engine: Named = Component(name="local")
     draw: Named = _later(Component(name="uniform"))
     """Which problems come next: uniform, retire or curriculum; see docs/tasks.md."""

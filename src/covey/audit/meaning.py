@@ -12,8 +12,10 @@ from covey.audit.made_of import at_key
 from covey.audit.recorded import Record
 from covey.build import assemble
 from covey.build.components import build_reward, build_task, reaches_out
+from covey.build.conversation import chat_of
 from covey.config import Component, Recipe
 from covey.models import Policy
+from covey.models.chat import ChatFormat
 from covey.models.loading import locate, sketch
 from covey.protocols import Reward, Task
 from covey.types import CoveyError, Problem
@@ -40,6 +42,7 @@ class Meaning:
         self.words: Policy | None = self._part("tokenizer", lambda: _words(recipe, record))
         self.fused = at_key(record.manifest, "environment.kernels") is not None
         """Whether the run was computed on the CPU's kernels, which decides how much fits a micro-batch."""
+        self.chat: ChatFormat | None = self._part("tokenizer", lambda: _chat(self.task, self.words))
         self.end_ids = _end_ids(self.words, record.folder / "model")
         self.train: Sequence[Problem] = self.task.problems("train") if self.task else ()
         heldout = self.task.problems("heldout") if self.task else ()
@@ -109,6 +112,12 @@ def _words(recipe: Recipe, record: Record) -> Policy:
     # transformers checks a config in its own ways: whatever it raises, this record has no such model
     except Exception as error:
         raise CoveyError(f"the model can't be made: {type(error).__name__}: {error}") from error
+
+
+def _chat(task: Task | None, words: Policy | None) -> ChatFormat | None:
+    if words is None or task is None:
+        return words and words.chat
+    return chat_of(task, words)
 
 
 def _end_ids(words: Policy | None, folder: Path) -> frozenset[int]:

@@ -13,7 +13,7 @@ from covey.build import assemble
 from covey.evals.evaluate import difference, summary
 from covey.records import hash_file
 from covey.records.migrations import Row
-from covey.types import Answer, Completion, CoveyError, Evaluation, Request
+from covey.types import Answer, Completion, CoveyError, Evaluation, Request, StopReason
 
 FREE = ("run", "train_seconds")
 """What the summary says that nothing else in the record implies."""
@@ -34,7 +34,13 @@ class RecordedAnswers:
         for index, request in enumerate(requests):
             draw = "sampled" if request.sampling.temperature else "greedy"
             answer = self.answers[draw][request.key.problem_id]
-            ids, stop = answer.token_ids[request.key.sample], answer.stops[request.key.sample]
+            sample, turn = request.key.sample, request.key.turn
+            ids, stop = answer.token_ids[sample], answer.stops[sample]
+            earlier = answer.earlier[sample] if answer.earlier else ()
+            if turn > len(earlier):
+                raise IndexError("a conversation goes on where its record ends")
+            if turn < len(earlier):
+                ids, stop = earlier[turn], StopReason.END
             text = words.chat.text(ids)
             yield index, Completion(ids, None, stop, 0, text)
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from covey.audit.conversations import conversations
 from covey.audit.drawn import redrawn
 from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meaning, Meanings, there
 from covey.audit.recorded import Record
 from covey.records.rows import as_json
-from covey.rollout.filters import exclusion
+from covey.rollout.filters import exclusion, ungraded
 from covey.types import Episode, Group, Problem, Score, StopReason
 
 ROUNDING = 1e-5
@@ -44,8 +45,11 @@ def problems(check: Check, record: Record, meanings: Meanings) -> None:
 def prompts(check: Check, record: Record, meanings: Meanings) -> None:
     """The chat template makes these ids of the messages."""
     for place, group, meaning in _groups(record, meanings):
+        if meaning.task is None and any(episode.ended is not None for episode in group.episodes):
+            check.skipped = meanings.without("task")  # which tools it tells of, only the task knows
+            return
         check.count += 1
-        wanted = there(meaning.words).chat.prompt(group.problem.messages)
+        wanted = there(meaning.chat).prompt(group.problem.messages)
         for episode in group.episodes:
             ids = episode.turns[0].context_ids if episode.turns else ()
             check.same({**place, "sample": episode.sample}, "prompt ids", ids, wanted)
@@ -119,13 +123,13 @@ def scores(check: Check, record: Record, meanings: Meanings) -> None:
     """The graders, run again on the recorded texts, say the same."""
     for place, group, meaning in _groups(record, meanings):
         check.count += len(group.episodes)
-        finished = [episode for episode in group.episodes if episode.stop is not StopReason.ERROR]
+        finished = [episode for episode in group.episodes if episode.failure is None]
         graded = there(meaning.reward)(finished) if finished else ()
         check.same(place, "number of scores", len(group.scores), len(group.episodes))
         check.same(place, "number of scores graded again", len(finished), len(graded))
         again = {episode.sample: score for episode, score in zip(finished, graded, strict=False)}
         for episode, recorded in zip(group.episodes, group.scores, strict=False):
-            computed = again.get(episode.sample, Score(None, error="the engine failed"))
+            computed = again.get(episode.sample, ungraded(episode))
             compare_scores(check, {**place, "sample": episode.sample}, recorded, computed)
 
 
@@ -146,6 +150,7 @@ def exclusions(check: Check, record: Record, meanings: Meanings) -> None:
 CHECKS: tuple[tuple[str, str, SampledCheck, tuple[str, ...]], ...] = (
     ("problems", "problems drawn again from the task", problems, ("task",)),
     ("prompts", "prompts rendered again", prompts, ("tokenizer",)),
+    ("conversations", "episodes whose environment says the same again", conversations, ("task", "tokenizer")),
     ("draws", "groups whose samples have a draw each", draws, ()),
     ("texts", "completions decoded again", texts, ("tokenizer",)),
     ("stops", "completions that end where they must", stops, ("tokenizer",)),

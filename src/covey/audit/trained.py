@@ -16,6 +16,7 @@ from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meaning, Meanings
 from covey.audit.recorded import Record, Step
 from covey.build import assemble
+from covey.build.conversation import longest_reply
 from covey.learn import Schedule
 from covey.learn.batch import Trained, mini_batches, prepare, split
 from covey.learn.learner import counts
@@ -108,7 +109,8 @@ def _learned(check: Check, step: Step, meanings: Meanings) -> Learned | None:
 
 
 def _expected(meaning: Meaning, step: Step, penalty: Sequence[float] | None) -> list[Trained]:
-    longest, parts = meaning.recipe.rollout.max_new_tokens, meaning.recipe.train.mini_batches
+    talked = any(e.ended is not None for group in step.groups for e in group.episodes)
+    longest, parts = longest_reply(meaning.recipe, talked), meaning.recipe.train.mini_batches
     return prepare(meaning.algorithm, step.groups, longest, parts=parts, penalty=penalty)
 
 

@@ -18,13 +18,14 @@ from covey.algo import Algorithm, preset
 from covey.build import watch
 from covey.build.combined import parts_of
 from covey.build.components import build_draw, build_engine, build_reward, build_task, check_engine
+from covey.build.conversation import chat_of, longest_reply, talk_of
 from covey.build.mixed import rewards_of
 from covey.config import Component, Recipe
 from covey.evals.evaluate import Evaluator
 from covey.learn import Optimizer, PolicyLearner, Schedule, footprint, unsupported
 from covey.models import Policy, load_policy
 from covey.models.loading import locate
-from covey.protocols import Engine, Reward, Sampler, Task, Weighted
+from covey.protocols import Engine, Interactive, Reward, Sampler, Task, Weighted
 from covey.records import code_version, environment, hash_file, hash_tree
 from covey.rollout import Mixed, Order, SynchronousSource, Uniform
 from covey.types import CoveyError, Problem, Sampling
@@ -151,7 +152,7 @@ def learner_of(parts: Parts, policy: Policy) -> PolicyLearner:
         parts.algorithm,
         optimizer,
         budget=micro_batch_tokens(parts, policy),
-        max_length=recipe.rollout.max_new_tokens,
+        max_length=longest_reply(recipe, isinstance(parts.task, Interactive)),
         temperature=recipe.rollout.temperature,
         reference=reference,
         reference_every=train.reference_every,
@@ -173,9 +174,15 @@ def reference_of(recipe: Recipe) -> Policy:
 
 def micro_batch_tokens(parts: Parts, policy: Policy, *, fused: bool | None = None) -> int:
     """Packed tokens per micro-batch, from the memory budget; for ``fused`` see `footprint`."""
-    recipe = parts.recipe
-    longest = longest_prompt(parts, policy) + recipe.rollout.max_new_tokens
-    return footprint(policy, longest=longest, fused=fused).tokens(recipe.train.memory_gb * GIB)
+    longest = longest_episode(parts, policy)
+    return footprint(policy, longest=longest, fused=fused).tokens(parts.recipe.train.memory_gb * GIB)
+
+
+def longest_episode(parts: Parts, policy: Policy) -> int:
+    """Tokens of the longest sequence that can come of a rollout."""
+    talk = talk_of(parts.recipe, parts.task, policy)
+    longest = longest_prompt(parts, policy) + parts.recipe.rollout.max_new_tokens
+    return max(longest, talk.limits.tokens or 0) if talk else longest
 
 
 def longest_prompt(parts: Parts, policy: Policy, look: int = 16) -> int:
@@ -187,7 +194,8 @@ def longest_prompt(parts: Parts, policy: Policy, look: int = 16) -> int:
     recipe = parts.recipe
     everything = some(parts.train, 100_000) + list(parts.heldout)
     everything.sort(key=lambda p: -sum(len(str(m["content"])) for m in p.messages))
-    sized = [(len(policy.chat.prompt(p.messages)), p) for p in everything[:look]]
+    chat = chat_of(parts.task, policy)
+    sized = [(len(chat.prompt(p.messages)), p) for p in everything[:look]]
     tokens, problem = max(sized, key=lambda pair: pair[0])
     limit = recipe.rollout.max_prompt_tokens
     if limit is not None and tokens > limit:
@@ -220,7 +228,7 @@ def source_of(parts: Parts, policy: Policy, engine: Engine, reward: Reward) -> S
     return SynchronousSource(
         parts.train,
         engine,
-        policy.chat,
+        chat_of(parts.task, policy),
         reward,
         Sampling(recipe.rollout.max_new_tokens, recipe.rollout.temperature),
         problems_per_step=recipe.rollout.problems_per_step,
@@ -229,6 +237,7 @@ def source_of(parts: Parts, policy: Policy, engine: Engine, reward: Reward) -> S
         refills=recipe.rollout.refills,
         max_prompt_tokens=recipe.rollout.max_prompt_tokens,
         draw=draw_of(recipe, parts.task, len(parts.train)),
+        talk=talk_of(recipe, parts.task, policy),
     )
 
 
@@ -239,7 +248,7 @@ def evaluator_of(parts: Parts, policy: Policy, engine: Sampler) -> Evaluator | N
         return None
     return Evaluator(
         engine,
-        policy.chat,
+        chat_of(parts.task, policy),
         parts.reward,
         parts.heldout,
         samples=recipe.eval.samples,
@@ -248,6 +257,7 @@ def evaluator_of(parts: Parts, policy: Policy, engine: Sampler) -> Evaluator | N
         seed=recipe.seed,
         every=recipe.eval.every,
         last=recipe.steps,
+        talk=talk_of(recipe, parts.task, policy),
     )
 
 

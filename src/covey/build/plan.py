@@ -6,9 +6,11 @@ from typing import Any
 
 from covey import kernels
 from covey.build import assemble
+from covey.build.conversation import chat_of
 from covey.config import Recipe
 from covey.learn import footprint
 from covey.models import Policy
+from covey.models.chat import ChatFormat
 from covey.models.loading import pick_device, sketch
 
 
@@ -20,12 +22,12 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     parts = assemble.prepare(recipe)
     policy = sketch(recipe.model.name or recipe.model.config or {}, recipe.model.dtype, recipe.model.device)
     longest = assemble.longest_prompt(parts, policy)
+    episode = assemble.longest_episode(parts, policy)
     fused = kernels.why_not() is None and pick_device(recipe.model.device).type == "cpu"
-    rollout = recipe.rollout
-    cost = footprint(policy, longest=longest + rollout.max_new_tokens, fused=fused)
+    rollout, cost = recipe.rollout, footprint(policy, longest=episode, fused=fused)
     completions = rollout.problems_per_step * rollout.group_size
     micro = cost.tokens(recipe.train.memory_gb * assemble.GIB)
-    most = rollout.problems_per_step * longest + completions * rollout.max_new_tokens
+    most = rollout.problems_per_step * longest + completions * (episode - longest)
     return {
         "recipe": recipe.model_dump(mode="json"),
         "algorithm": parts.algorithm.describe(),
@@ -52,7 +54,10 @@ def plan(recipe: Recipe) -> dict[str, Any]:
             "activations_per_1000_tokens": _gb(1000 * cost.per_token),
             "reference_model": _gb(_reference(recipe, policy)) if parts.algorithm.needs_reference else None,
         },
-        "prompts": [_prompt(policy, parts.train[i].messages) for i in range(min(2, len(parts.train)))],
+        "prompts": [
+            _prompt(chat_of(parts.task, policy), parts.train[i].messages)
+            for i in range(min(2, len(parts.train)))
+        ],
     }
 
 
@@ -68,9 +73,9 @@ def _reference(recipe: Recipe, policy: Policy) -> int:
     return (policy.dtype.itemsize + own) * sum(m.numel() for m in policy.master.values())
 
 
-def _prompt(policy: Policy, messages: Any) -> dict[str, Any]:
-    ids = policy.chat.prompt(messages)
-    return {"tokens": len(ids), "text": policy.chat.raw(ids)}
+def _prompt(chat: ChatFormat, messages: Any) -> dict[str, Any]:
+    ids = chat.prompt(messages)
+    return {"tokens": len(ids), "text": chat.raw(ids)}
 
 
 def _gb(count: float) -> float:

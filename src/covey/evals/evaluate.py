@@ -10,6 +10,7 @@ from typing import Any
 from covey.evals.intervals import clustered, paired, same_problems
 from covey.protocols import Chat, Reward, Sampler, submitted
 from covey.rollout.episode import Attempt, Talk, play
+from covey.rollout.filters import ungraded
 from covey.types import (
     Answer,
     CoveyError,
@@ -91,7 +92,7 @@ class Evaluator:
         wanted: Callable[[], Sequence[Score]],
     ) -> Answer:
         """One problem's episodes with their scores; one that failed is not scored."""
-        scores = {episode.sample: Score(None, error=episode.failure) for episode in episodes}
+        scores = {episode.sample: ungraded(episode) for episode in episodes}
         if finished:
             graded = wanted()
             if len(graded) != len(finished):

@@ -15,7 +15,7 @@ from covey.learn.look import columns, penalties, prices, select
 from covey.learn.optimizer import Optimizer
 from covey.models import Policy, chosen_logprobs
 from covey.models.weights import to_compute_with
-from covey.types import Group, Sample, Update, Weights
+from covey.types import Ending, Group, Sample, Update, Weights
 
 
 class PolicyLearner:
@@ -244,6 +244,7 @@ def counts(groups: Sequence[Group], sequences: Sequence[Trained]) -> dict[str, f
     episodes = [(e, s) for g in groups for e, s in zip(g.episodes, g.scores, strict=True)]
     values = [s.value for _, s in episodes if s.value is not None]
     lengths = [e.chosen for e, _ in episodes]
+    stops = [turn.completion.stop for e, _ in episodes for turn in e.turns]  # of every reply
     metrics = {
         "groups": float(len(groups)),
         "groups_trained": float(len({s.group for s in sequences})),
@@ -253,8 +254,12 @@ def counts(groups: Sequence[Group], sequences: Sequence[Trained]) -> dict[str, f
         "tokens_sampled": float(sum(lengths)),
         "tokens_trained": float(sum(sum(s.chosen) for s in sequences)),
         "length_mean": sum(lengths) / max(len(lengths), 1),
-        "truncated": sum(e.stop == "length" for e, _ in episodes) / max(len(episodes), 1),
+        "truncated": sum(stop == "length" for stop in stops) / max(len(stops), 1),
     }
+    if talks := [e for e, _ in episodes if e.ended is not None]:
+        metrics["turns_mean"] = sum(len(e.turns) for e in talks) / len(talks)
+        for why in Ending:
+            metrics[f"ended/{why}"] = sum(e.ended is why for e in talks) / len(talks)
     if values:
         metrics["reward"] = sum(values) / len(values)
         metrics["reward_std"] = (sum((v - metrics["reward"]) ** 2 for v in values) / len(values)) ** 0.5

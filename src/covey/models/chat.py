@@ -50,14 +50,16 @@ class ChatFormat:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def _rendered(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        rendered = self._render(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+        return tuple(rendered["input_ids"])
+
+    def _render(self, messages: Sequence[Message], **how: Any) -> Any:
+        """What the template makes of messages. Raises CoveyError when it refuses them."""
         try:
-            ids = self.tokenizer.apply_chat_template(
-                [dict(m) for m in messages], add_generation_prompt=True, tokenize=True, return_dict=True
-            )["input_ids"]
+            return self.tokenizer.apply_chat_template([dict(m) for m in messages], **how)
         except Exception as error:  # the template is the model's own program: anything may be raised
             roles = ", ".join(str(m.get("role")) for m in messages)
             raise CoveyError(
                 f"the model's chat template refused a prompt with the roles [{roles}]: {error}. "
                 "Check the prompt's roles against the template (some allow no system message)."
             ) from error
-        return tuple(ids)

@@ -9,6 +9,7 @@ REWARDS: dict[str, str] = {
     "combine": "covey.rewards.combine:Combine",
     "countdown": "covey.rewards.countdown:Countdown",
     "exact": "covey.rewards.exact:Exact",
+    "finished": "covey.rewards.finished:Finished",
     "format": "covey.rewards.format:Format",
     "judge": "covey.rewards.judge:Judge",
     "language": "covey.rewards.language:Language",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from covey.types import Completion, Episode, Fault, Problem, Score, StopReason, Turn
+from covey.types import Completion, Ending, Episode, Fault, Problem, Score, StopReason, Turn
 
 Json = dict[str, Any]
 
@@ -28,15 +28,20 @@ def episodes_to_json(episodes: Sequence[Episode]) -> Json:
     """The episodes of one problem; log-probabilities stay behind, which no grader reads."""
     return {
         "problem": problem_to_json(episodes[0].problem),
-        "episodes": [[e.sample, [_turn_to_json(turn) for turn in e.turns]] for e in episodes],
+        "episodes": [[e.sample, [_turn_to_json(turn) for turn in e.turns], e.ended] for e in episodes],
     }
 
 
 def episodes_from_json(row: Mapping[str, Any]) -> list[Episode]:
     problem = problem_from_json(row["problem"])
     return [
-        Episode(problem, sample, tuple(_turn_from_json(turn) for turn in turns))
-        for sample, turns in row["episodes"]
+        Episode(
+            problem,
+            sample,
+            tuple(_turn_from_json(turn) for turn in turns),
+            None if ended is None else Ending(ended),
+        )
+        for sample, turns, ended in row["episodes"]
     ]
 
 

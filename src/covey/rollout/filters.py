@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from covey.types import Score
+from covey.types import Ending, Episode, Fault, Score
 
 UNSCORED = "unscored"
 ZERO_VARIANCE = "zero variance"
+
+
+def ungraded(episode: Episode) -> Score:
+    """The score of an episode that failed: none, and why."""
+    fault = Fault("environment") if episode.ended is Ending.ENVIRONMENT else None
+    return Score(None, error=episode.failure, fault=fault)
 
 
 def exclusion(scores: Sequence[Score]) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from covey.protocols import Chat, Reward, Sampler, submitted
 from covey.rollout.draw import Mixed, Uniform
 from covey.rollout.episode import Attempt, Talk, play
-from covey.rollout.filters import exclusion
+from covey.rollout.filters import exclusion, ungraded
 from covey.types import (
     CoveyError,
     DrawKey,
@@ -113,7 +113,7 @@ class SynchronousSource:
                 f"{problem.id!r}; it must return one for each, in order (None for one it can't score)"
             )
         by_sample = {e.sample: score for e, score in zip(finished, graded, strict=True)}
-        scores = tuple(by_sample.get(e.sample, Score(None, error=e.failure)) for e in episodes)
+        scores = tuple(by_sample[e.sample] if e.sample in by_sample else ungraded(e) for e in episodes)
         return Group(problem, episodes, scores, exclusion(scores))
 
     def prompt(self, problem: Problem) -> tuple[int, ...]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 TASKS: dict[str, str] = {
     "arithmetic": "covey.tasks.arithmetic:Arithmetic",
+    "calculator": "covey.tasks.calculator:Calculator",
     "countdown": "covey.tasks.countdown:Countdown",
     "dataset": "covey.tasks.dataset:Dataset",
+    "guess": "covey.tasks.guess:Guess",
     "humaneval": "covey.tasks.humaneval:HumanEval",
     "jsonl": "covey.tasks.jsonl:Jsonl",
     "mixture": "covey.tasks.mixture:Mixture",
     "reasoning_gym": "covey.tasks.reasoning_gym:ReasoningGym",
+    "tools": "covey.tasks.tooled:Tooled",
 }
 """Name → ``module:class``. The class takes the task's parameters; it is imported when it is used."""
