@@ -8,10 +8,10 @@ from functools import cache
 from typing import Any
 
 import pytest
-from chat_templates import tokenizer_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chat_templates import tokenizer_of
 from covey.algo import preset
 from covey.learn.batch import prepare
 from covey.models.calls import calls
@@ -134,7 +134,7 @@ def test_what_is_trained_is_what_was_sampled_and_what_is_read_is_what_the_templa
     # the whole conversation rendered at once reads the same: nothing was lost or doubled between turns
     whole = list(problem.messages)
     for text, answer in zip(texts, [*messages, []], strict=True):
-        whole += [{"role": "assistant", "content": text}, *chat._as_told(answer)]
+        whole += [{"role": "assistant", "content": text}, *answer]
     rendered = chat._text(whole, reply=False)
     assert rendered.startswith(chat.raw(episode.token_ids).strip("\n"))
 

@@ -10,8 +10,17 @@ from covey.audit.findings import Check
 from covey.audit.meaning import Meaning, Meanings, there
 from covey.audit.recorded import Record
 from covey.build.conversation import talk_of
+from covey.protocols import Interactive
 from covey.rollout import Attempt, Talk, play
 from covey.types import Completion, CoveyError, DrawKey, Episode, Request, Sampling, StopReason
+
+
+def has_conversations(record: Record, meanings: Meanings) -> bool:
+    """Whether the task has environments, or an episode says that it had one."""
+    if any(isinstance(meanings.at(step.step).task, Interactive) for step in record.steps):
+        return True
+    episodes = (episode for step in record.steps for group in step.groups for episode in group.episodes)
+    return any(episode.ended is not None or len(episode.turns) > 1 for episode in episodes)
 
 
 def conversations(check: Check, record: Record, meanings: Meanings) -> None:

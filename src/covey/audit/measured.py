@@ -117,6 +117,7 @@ def _again(check: Check, evaluation: Evaluation, meaning: Meaning) -> Evaluation
 
 
 def _compare(check: Check, place: Place, answer: Answer, wanted: Answer, meaning: Meaning) -> None:
+    check.same({**place, "problem": answer.problem_id}, "earlier replies", answer.earlier, wanted.earlier)
     for sample in range(len(wanted.texts)):
         at = {**place, "problem": answer.problem_id, "sample": sample}
         check.count += 1

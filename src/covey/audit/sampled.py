@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from covey.audit.conversations import conversations
+from covey.audit.conversations import conversations, has_conversations
 from covey.audit.drawn import redrawn
 from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meaning, Meanings, there
@@ -24,6 +24,8 @@ SampledCheck: TypeAlias = Callable[[Check, Record, Meanings], None]
 def sampled_checks(record: Record, meanings: Meanings) -> Iterator[Check]:
     """Every check of the groups, those of a last step without its update among them."""
     for name, unit, run, needs in CHECKS:
+        if run is conversations and not has_conversations(record, meanings):
+            continue
         check = Check(name, unit, skipped=meanings.without(*needs))
         if not check.skipped:
             run(check, record, meanings)

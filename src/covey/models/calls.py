@@ -57,6 +57,11 @@ def described(tools: list[Mapping[str, Any]]) -> str:
     )
 
 
+def hermes(call: Mapping[str, Any]) -> str:
+    """A call, ``{"name", "arguments"}``, as hermes's format writes it."""
+    return f"<tool_call>{json.dumps({name: call[name] for name in ('name', 'arguments')})}</tool_call>"
+
+
 def _hermes(text: str) -> list[Call]:
     return [_call(inside, "arguments") for inside in _HERMES.findall(text)]
 

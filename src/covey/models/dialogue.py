@@ -85,16 +85,19 @@ class Conversation(ChatFormat):
     def _behind(self, reply: str, messages: Sequence[Message]) -> str:
         """What the template puts behind a reply when these messages follow."""
         before = self._text([_OPENING], reply=True) + reply
-        whole = self._text([_OPENING, _said(reply), *self._as_told(messages)], reply=True)
+        whole = self._text([_OPENING, _said(reply), *messages], reply=True)
         if not whole.startswith(before):
             raise self._unfit("it changes what it has rendered once more messages follow")
         return whole[len(before) :]
 
     def _as_told(self, messages: Sequence[Message]) -> list[Message]:
-        """Messages as the template is to be given them: results of tools as it knows them."""
+        """Messages as the template is to be given them: calls and results of tools as it knows them."""
         told: list[Message] = []
         for number, message in enumerate(messages):
-            if message["role"] != "tool":
+            if self.family == "plain" and message.get("tool_calls"):
+                called = "\n".join(calls.hermes(call["function"]) for call in message["tool_calls"])
+                told.append({"role": message["role"], "content": message["content"] + called})
+            elif message["role"] != "tool":
                 told.append(message)
             elif self.family == "plain":
                 content = f"<tool_response>\n{message['content']}\n</tool_response>"
@@ -104,7 +107,7 @@ class Conversation(ChatFormat):
         return told
 
     def _text(self, messages: Sequence[Message], *, reply: bool) -> str:
-        told = [dict(message) for message in messages]
+        told = [dict(message) for message in self._as_told(messages)]
         if self.tools and self.family == "plain":
             description = calls.described(list(self.tools))
             if told and told[0]["role"] == "system":
