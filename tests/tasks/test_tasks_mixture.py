@@ -96,6 +96,7 @@ def test_a_part_with_shares_divides_its_own() -> None:
         (recipe({**SUMS, "task": "arithmetik"}), "did you mean 'arithmetic'.*part 1"),
         (recipe(), "needs parts"),
         (recipe({"task": {"name": "mixture", "parts": [SUMS]}}), "is a mixture itself"),
+        (recipe(SUMS, {"task": "guess", "reward": "finished"}), "'guess' has environments"),
         (
             recipe(SUMS, reward="number"),
             "^the recipe: a mixture's rewards stand in its parts: leave .reward. out",

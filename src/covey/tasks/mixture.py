@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from covey.protocols import Split, Task, Weighted
+from covey.protocols import Interactive, Split, Task, Weighted
 from covey.rewards.by_part import PART
 from covey.tasks.heldout import shuffled
 from covey.types import CoveyError, Problem
@@ -30,7 +30,7 @@ class Mixture:
     Held out is what each part holds out, in a fixed random order.
 
     Raises:
-        CoveyError: there are no parts, two have one label, or one has no training problems.
+        CoveyError: there are no parts, two have one label, one has no training problems, or environments.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -45,6 +45,11 @@ class Mixture:
         for part in parts:
             if isinstance(part.task, Mixture):
                 raise CoveyError(f"mixture: {part.label!r} is a mixture itself; list its parts here")
+            if isinstance(part.task, Interactive):
+                raise CoveyError(
+                    f"mixture: {part.label!r} has environments, and a mixture's problems have none; train "
+                    "on it by itself"
+                )
             if not math.isfinite(part.weight) or part.weight <= 0:
                 raise CoveyError(f"mixture: the weight of {part.label!r} must be above 0, not {part.weight}")
         train = [_labelled(part, "train") for part in parts]
