@@ -186,7 +186,7 @@ def test_an_own_file_that_can_t_be_imported(own: Path, code: str, message: str) 
             {"task": "arithmetics"},
             "unknown task 'arithmetics'; did you mean 'arithmetic'? an own one is written",
         ),
-        ({"task": "zzz"}, "unknown task 'zzz'; there are: arithmetic, countdown, dataset, "),
+        ({"task": "zzz"}, "unknown task 'zzz'; there are: arithmetic, calculator, countdown, "),
         ({"reward": "numbr"}, "unknown reward 'numbr'; did you mean 'number'?"),
         (
             {"task": {"name": "arithmetic", "hgih": 9}},
