@@ -105,8 +105,12 @@ def trained(folder: Path, problems: tuple[Problem, ...]) -> str:
 
 
 FITTING: dict[str, dict[str, Any]] = {
+    "by_part": {
+        "parts": [{"part": "sums", "name": "number"}, {"part": "words", "name": "exact", "tag": "answer"}]
+    },
     "combine": {"parts": [{"name": "exact", "tag": "answer"}, "format", {"name": "language", "weight": 0.5}]},
     "overlong": {"max_tokens": 20, "cache_tokens": 10},
+    "reasoning_gym": {"partial": False},  # with it, 17 earns half of what 7 does where 7 is right
     "regex": {"pattern": r"#### (?P<answer>\S+)\s*$"},
 }
 """The parameters of rewards that need some."""

@@ -185,6 +185,14 @@ def test_a_reply_without_its_answer_scores_nothing() -> None:
     assert score(f"<answer>{problem.answer}</answer>", problem).value == 1.0
 
 
+def test_the_librarys_partial_credit_may_be_left_out() -> None:
+    [problem, *_] = ReasoningGym("chain_sum", problems=1, heldout=1).problems("train")
+    # the library's default rule: the share of the answer's characters that are the right one
+    texts = [f"<answer>{problem.answer}{more}</answer>" for more in ("", str(problem.answer))]
+    values = [[s.value for s in Reward(partial=p)([reply(problem, t) for t in texts])] for p in (True, False)]
+    assert values == [[1.0, 0.5], [1.0, 0.0]]
+
+
 HOSTILE = (
     "__import__('os').system('touch touched')",
     "exec('raise SystemExit')",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
 from covey.build.combined import parts_of
 from covey.build.components import build_reward, build_task
+from covey.build.mixed import rewards_of
 from covey.config import Component, parse, read
+from covey.rewards.by_part import PART
 from covey.rewards.examples import EXAMPLES, NUMBERS
 from covey.rewards.probe import Findings, probe
 from covey.types import Problem
@@ -49,4 +52,10 @@ def examples_for(component: Component) -> tuple[Problem, ...]:
     if component.name == "combine":
         found = [examples_for(part.component) for part in parts_of(component.params.get("parts"))]
         return next((problems for problems in found if problems is not NUMBERS), NUMBERS)
+    if component.name == "by_part":
+        return tuple(
+            replace(problem, id=f"{label}/{problem.id}", columns={**problem.columns, PART: label})
+            for label, part in rewards_of(component).items()
+            for problem in examples_for(part)
+        )
     return EXAMPLES.get(component.name, NUMBERS)

@@ -44,5 +44,29 @@ PROGRAMS = (
     ),
 )
 
-EXAMPLES: Mapping[str, tuple[Problem, ...]] = {"choice": CHOICES, "code": PROGRAMS}
+EXPRESSIONS = (
+    _problem("24", "Make 24 of 3, 5 and 9.", "9 + 3 * 5", numbers=[3, 5, 9], target=24),
+    _problem("13", "Make 13 of 2, 4 and 30.", "30 / 2 - 4 + 2", numbers=[2, 2, 4, 30], target=13),
+    _problem("100", "Make 100 of 25 and 4.", "25 * 4", numbers=[4, 25], target=100),
+)
+
+
+def _gym(task: str, question: str, answer: str) -> Problem:
+    entry = {"question": question, "answer": answer, "metadata": {}}
+    return _problem(
+        answer, question, answer, gym_task=task, gym_settings={}, gym_entry=entry, answer_in="tags"
+    )
+
+
+GYM = (
+    _gym("chain_sum", "State the final answer to the following arithmetic problem: 4 + 3 =", "7"),
+    _gym("gcd", "Find the Greatest Common Divisor (GCD) of these numbers: 1170, 91.", "13"),
+)
+
+EXAMPLES: Mapping[str, tuple[Problem, ...]] = {
+    "choice": CHOICES,
+    "code": PROGRAMS,
+    "countdown": EXPRESSIONS,
+    "reasoning_gym": GYM,
+}
 """For the rewards of these names; `NUMBERS` for all others."""

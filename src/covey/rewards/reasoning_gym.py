@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from covey.rewards.answer import final
 from covey.rewards.gym import scorer, unpacked
@@ -34,7 +34,10 @@ LINE = "answer:"
 
 @dataclass(frozen=True)
 class ReasoningGym:
-    """The library's score, from 0 to 1, partial credit where its data set gives it.
+    """The library's score, from 0 to 1, with its ``partial`` credit; without, full marks or nothing.
+
+    The library's partial credit can be had by guessing: where a data set has no rule of its own, an answer
+    that contains the right one earns the share of its characters, so that 17 for 7 is worth 0.5.
 
     The problem says where the answer stands (``answer_in``): in the reply's one ``<answer>…</answer>``
     (``tags``), after ``Answer:`` on its last line (``line``), or it is the reply (``reply``). A reply without
@@ -42,11 +45,16 @@ class ReasoningGym:
     literal or plain arithmetic counts as a wrong one, and is not evaluated.
     """
 
-    pooled = True
-    each = True
+    partial: bool = True
+
+    pooled: ClassVar[bool] = True
+    each: ClassVar[bool] = True
 
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
-        return [score(episode.text, episode.problem) for episode in episodes]
+        scores = [score(episode.text, episode.problem) for episode in episodes]
+        if self.partial:
+            return scores
+        return [s if s.value is None else Score(float(s.value >= 1.0)) for s in scores]
 
     def check(self, problem: Problem) -> None:
         """Raise CoveyError for a problem of another task."""
