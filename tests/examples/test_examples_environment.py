@@ -23,6 +23,18 @@ class Chatting(ScriptedChat):
         return {"role": "assistant", "content": "".join(chr(i) for i in ids if i)}
 
 
+def test_the_one_in_the_documentation_is_won_by_doubling(tmp_path: Path) -> None:
+    text = (EXAMPLE.parents[1] / "docs" / "environments.md").read_text()
+    own = tmp_path / "own.py"
+    own.write_text(text.split("```python\n")[1].split("```")[0])
+    task = build_task(Component(name=f"{own}:Double"))
+    assert isinstance(task, Interactive)
+    game = task.environment(task.problems("train")[0], 0)
+    said = [game.step({"role": "assistant", "content": text}) for text in ("3", "2")]
+    assert said == [[{"role": "user", "content": "wrong"}], None]
+    assert not {p.id for p in task.problems("train")} & {p.id for p in task.problems("heldout")}
+
+
 def test_the_example_is_won_by_doubling_three_times() -> None:
     task = build_task(Component(name=f"{EXAMPLE}:Doubling"))
     assert isinstance(task, Task)

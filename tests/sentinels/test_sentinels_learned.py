@@ -56,6 +56,16 @@ def test_a_sample_that_is_not_its_episode_is_named(change: dict[str, Any], shown
     assert shown in finding.evidence
 
 
+def test_a_conversation_passes_and_what_its_environment_said_is_not_sampled() -> None:
+    turns = [*episode(0).turns, *episode(0, ids=(8, 9), prompt=(3, 4)).turns]
+    talk, other = replace(episode(0), turns=tuple(turns)), episode(1)
+    groups = [group(talk, other)]
+    assert tokens_finding(groups, [trained(0, talk), trained(0, other)]) is None
+    shifted = trained(0, talk, token_ids=(5, 6, 7, 3, 8))  # 3 is the environment's
+    finding = complete(tokens_finding(groups, [shifted, trained(0, other)]))
+    assert "group 0 sample 0: token 3 is 3, sampled was 8" in finding.evidence
+
+
 def test_a_sample_left_out_is_named() -> None:
     groups, samples = both()
     assert "group 1 sample 1 was left out" in complete(tokens_finding(groups, samples[:1])).evidence
