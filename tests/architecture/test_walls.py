@@ -35,15 +35,16 @@ def test_every_package_a_room_imports_is_a_declared_dependency() -> None:
     extras = {name for listed in project["optional-dependencies"].values() for name in names(listed)}
     assert {package for room in WALLS.rooms.values() for package in room.third} <= core
     assert {package for room in WALLS.rooms.values() for package in room.lazy} <= core | extras
+    assert not {package for room in WALLS.rooms.values() for package in room.elsewhere} & (core | extras)
 
 
-# A small house to break: learn may use algo and torch, and datasets inside a function.
+# A small house to break: learn may use algo and torch, datasets in a function, verifiers in another Python.
 HOUSE = Walls(
     limits=Limits(file_lines=20, function_lines=4, protocol_methods=3),
     rooms={
         "types": Room(),
         "algo": Room(third=["torch"]),
-        "learn": Room(may=["types", "algo"], third=["torch"], lazy=["datasets"]),
+        "learn": Room(may=["types", "algo"], third=["torch"], lazy=["datasets"], elsewhere=["verifiers"]),
         "view": Room(may=["types"]),
         "covey": Room(may=["types"]),
     },
@@ -76,6 +77,7 @@ def plant(tmp_path: Path) -> Plant:
         "def load():\n    import datasets\n    return datasets\n",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from datasets import Dataset\n",
         "load = lambda: __import__('datasets')\n",
+        "def load():\n    return importlib.import_module('verifiers.v1')\n",
     ],
 )
 def test_what_the_walls_allow_passes(plant: Plant, text: str) -> None:
@@ -101,6 +103,7 @@ def test_what_the_walls_allow_passes(plant: Plant, text: str) -> None:
         ("import rich.live\n", "1: learn may not import rich"),
         ("def f():\n    import rich\n", "2: learn may not import rich"),
         ("import datasets\n", "1: learn may import datasets only inside a function"),
+        ("import verifiers\n", "1: learn may import verifiers only inside a function"),
         (
             "try:\n    import datasets\nexcept ImportError:\n    datasets = None\n",
             "2: learn may import datasets only inside",

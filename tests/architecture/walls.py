@@ -20,11 +20,13 @@ BEGIN, END = "<!-- walls: written by `make walls` from architecture.toml -->", "
 
 @dataclass(frozen=True)
 class Room:
-    """What one room may import: rooms, packages at module level, packages only inside a function."""
+    """What one room may import: rooms, packages at module level, packages only inside a function,
+    and those that no dependency brings: the file runs in another Python."""
 
     may: Sequence[str] = ()
     third: Sequence[str] = ()
     lazy: Sequence[str] = ()
+    elsewhere: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def _import_breaches(name: str, tree: ast.Module, walls: Walls) -> Iterator[tupl
                 yield imported.line, f"{name} may not import {target} (as {imported.module})"
         elif top in sys.stdlib_module_names or top in room.third:
             continue
-        elif top not in room.lazy:
+        elif top not in (*room.lazy, *room.elsewhere):
             yield imported.line, f"{name} may not import {top}"
         elif not imported.deferred:
             yield imported.line, f"{name} may import {top} only inside a function"
@@ -177,12 +179,13 @@ def _is_protocol(base: ast.expr) -> bool:
 def table(walls: Walls) -> str:
     """The rooms as a Markdown table."""
 
-    def names(values: Sequence[str]) -> str:
-        return " ".join(f"`{value}`" for value in values) or "–"
+    def names(values: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
+        there = (f"`{value}` (in another Python)" for value in elsewhere)
+        return " ".join([*(f"`{value}`" for value in values), *there]) or "–"
 
     rows = [
         f"| `{name}`{' (planned)' if name in walls.planned else ''} "
-        f"| {names(room.may)} | {names(room.third)} | {names(room.lazy)} |"
+        f"| {names(room.may)} | {names(room.third)} | {names(room.lazy, room.elsewhere)} |"
         for name, room in walls.rooms.items()
     ]
     head = "| room | may import | packages | only inside a function |"

@@ -147,4 +147,4 @@ def test_own_code_is_found_however_deep_it_stands(own: str) -> None:
 @pytest.mark.parametrize("name", ["judge", "remote"])
 def test_what_asks_a_server_is_found_however_deep_it_stands(name: str) -> None:
     for reward in ({"name": name}, combine("number", combine({"name": name, "optional": True}))):
-        assert reaches_out(Component.model_validate(reward)) == f"reward {name!r} asks a server"
+        assert reaches_out(Component.model_validate(reward)) == f"{name!r} asks a server"

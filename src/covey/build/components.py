@@ -93,7 +93,7 @@ def reaches_out(component: Component) -> str | None:
         if ":" in name:
             return f"{name!r} is the author's own code"
         if name in REWARDS and (outside := getattr(_find("reward", name, REWARDS), "outside", None)):
-            return f"reward {name!r} {outside}"
+            return f"{name!r} {outside}"
     return None
 
 

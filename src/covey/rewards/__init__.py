@@ -20,5 +20,6 @@ REWARDS: dict[str, str] = {
     "remote": "covey.rewards.remote:Remote",
     "reward_model": "covey.rewards.reward_model:RewardModel",
     "regex": "covey.rewards.regex:Regex",
+    "verifiers": "covey.rewards.verifiers:Verifiers",
 }
 """Name → ``module:class``. The class takes the reward's parameters; it is imported when it is used."""

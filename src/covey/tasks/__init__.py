@@ -13,5 +13,6 @@ TASKS: dict[str, str] = {
     "mixture": "covey.tasks.mixture:Mixture",
     "reasoning_gym": "covey.tasks.reasoning_gym:ReasoningGym",
     "tools": "covey.tasks.tooled:Tooled",
+    "verifiers": "covey.tasks.verifiers:Verifiers",
 }
 """Name → ``module:class``. The class takes the task's parameters; it is imported when it is used."""
