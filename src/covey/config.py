@@ -76,7 +76,7 @@ def _later(default: Any, **checks: Any) -> Any:
 
 class Algorithm(_Section):
     """A preset, and the choices that take the place of its own; see docs/algorithms.md. ``"none"`` takes
-    the preset's ``kl``, ``selection`` or ``correction`` away."""
+    away what a preset needn't have: ``kl``, ``selection``, ``correction``, ``entropy`` and controls."""
 
     preset: str = "modern"
     advantage: Named | None = None
@@ -89,15 +89,21 @@ class Algorithm(_Section):
     truncated: Literal["scored", "masked"] | None = _later(None)
     """Whether answers that were cut off are learned from, or only counted in their group's baseline."""
     selection: Named | None = _later(None)
+    entropy: Named | None = _later(None)
+    """A bonus for entropy, off each token's loss."""
+    kl_control: Named | None = _later(None)
+    entropy_control: Named | None = _later(None)
+    """What moves the coefficient of ``kl`` and of ``entropy`` from step to step."""
     correction: Annotated[list[Component], BeforeValidator(_several)] | None = _later(None)
     """One, or several that multiply."""
 
     @property
     def changes(self) -> dict[str, Any]:
         """The preset's choices that this recipe replaces."""
-        names = ("advantage", "ratio", "surrogate", "kl", "aggregation", "selection")
+        may_be_none = ("kl", "selection", "entropy", "kl_control", "entropy_control")
+        names = ("advantage", "ratio", "surrogate", "aggregation", *may_be_none)
         given: dict[str, Any] = {n: _written(c) for n in names if (c := getattr(self, n)) is not None}
-        for name in ("kl", "selection"):
+        for name in may_be_none:
             if given.get(name) == {"name": "none"}:
                 given[name] = None
         if self.correction is not None:

@@ -238,6 +238,8 @@ class Sample:
 
     A learner that looks at the whole rollout before its first optimizer step also keeps what it saw:
     ``old_logp``, and where its algorithm reads them ``ref_logp`` and ``selected`` (1 or 0 a token).
+    ``entropy`` (nats) is kept with ``logp`` where the loss pays for it, ``ref_logp`` also where the
+    distance to the reference moves a coefficient.
     """
 
     group: int
@@ -250,6 +252,7 @@ class Sample:
     old_logp: tuple[float, ...] = ()
     ref_logp: tuple[float, ...] = ()
     selected: tuple[float, ...] = ()
+    entropy: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

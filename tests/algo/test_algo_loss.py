@@ -236,14 +236,15 @@ def test_only_selected_and_drop_selected_are_each_others_opposite() -> None:
 
 
 def test_the_entropy_bonus_follows_its_target() -> None:
-    assert adaptive_bonus(0.01, 0.1) == 0.015  # below 0.2: 0.005 more
-    assert adaptive_bonus(0.003, 0.5) == 0.0  # above: less, but not below 0
-    assert adaptive_bonus(0.999, 0.1) == 1.0
+    assert adaptive_bonus(0.01, 0.1) == (0.015, True)  # below 0.2: 0.005 more
+    assert adaptive_bonus(0.003, 0.5) == (0.0, False)  # above: less, but not below 0, and not paid
+    assert adaptive_bonus(0.02, 0.5) == (0.015, False)
+    assert adaptive_bonus(0.999, 0.2) == (1.0, True)
 
 
 def test_the_kl_coefficient_follows_its_target() -> None:
     def next_one(observed: float) -> float:
-        return adaptive_coefficient(0.1, observed, target=6.0, sequences=1000, horizon=10_000)
+        return adaptive_coefficient(0.1, observed, 1000, target=6.0, horizon=10_000)
 
     assert next_one(6.0) == 0.1
     assert next_one(6.6) == pytest.approx(0.101)  # 10 % above, a tenth of the horizon

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,10 @@ from covey.algo.advantage import ADVANTAGES
 from covey.algo.aggregation import AGGREGATIONS
 from covey.algo.batch import PerToken, TokenBatch
 from covey.algo.choice import Choice, as_choice, did_you_mean
-from covey.algo.compatibility import refusal
+from covey.algo.compatibility import controlled, refusal
 from covey.algo.correction import CORRECTIONS
-from covey.algo.entropy import SELECTIONS
-from covey.algo.kl import KL
+from covey.algo.entropy import ENTROPY, ENTROPY_CONTROLS, SELECTIONS
+from covey.algo.kl import KL, KL_CONTROLS
 from covey.algo.ratio import RATIOS
 from covey.algo.surrogate import SURROGATES
 
@@ -33,6 +33,16 @@ class Functions:
     kl: Callable[..., Any] | None
     selection: Callable[..., Any] | None
     correction: tuple[Callable[..., Any], ...]
+    entropy: Callable[..., Any] | None
+    kl_control: Callable[..., Any] | None
+    entropy_control: Callable[..., Any] | None
+
+
+OPTIONAL = ("kl", "selection", "entropy", "kl_control", "entropy_control")
+"""Choices that may be None."""
+
+LATER = {"truncated": "scored", "entropy": None, "kl_control": None, "entropy_control": None}
+"""Choices that came after the first records, at what algorithms were before them."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,10 @@ class Algorithm:
     ``truncated`` is ``scored`` (a completion cut off by the length limit is one like any other) or
     ``masked`` (it counts in its group's baseline, but has no loss and no share in the weights: "overlong
     filtering", DAPO 2503.14476). ``selection`` singles out tokens over the whole step, for the choices
-    that read it. A literal of this class is all there is to a preset. Construction checks every name,
-    parameter and combination; ValueError says what is wrong and why.
+    that read it. ``entropy`` is a bonus off each token's loss. ``kl_control`` and ``entropy_control``
+    move the coefficient of either from step to step (`covey.algo.control`). A literal of this class is
+    all there is to a preset. Construction checks every name, parameter and combination; ValueError says
+    what is wrong and why.
     """
 
     advantage: Choice
@@ -56,6 +68,9 @@ class Algorithm:
     selection: Choice | None = None
     correction: tuple[Choice, ...] = ()
     truncated: str = "scored"
+    entropy: Choice | None = None
+    kl_control: Choice | None = None
+    entropy_control: Choice | None = None
 
     def __post_init__(self) -> None:
         reason = refusal(
@@ -68,21 +83,29 @@ class Algorithm:
             correction=self.correction,
             truncated=self.truncated,
             reads=self.reads,
-        )
+        ) or controlled(self.kl, self.kl_control, self.entropy, self.entropy_control)
         if reason is not None:
             raise ValueError(reason)
 
     @cached_property
     def functions(self) -> Functions:
         """The chosen functions. ValueError for a name or a parameter that there isn't."""
+
+        def maybe(name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any] | None:
+            choice: Choice | None = getattr(self, name)
+            return choice.resolve(name, table) if choice else None
+
         return Functions(
             advantage=self.advantage.resolve("advantage", ADVANTAGES),
             ratio=self.ratio.resolve("ratio", RATIOS),
             surrogate=self.surrogate.resolve("surrogate", SURROGATES),
             aggregation=self.aggregation.resolve("aggregation", AGGREGATIONS),
-            kl=self.kl.resolve("kl", KL) if self.kl else None,
-            selection=self.selection.resolve("selection", SELECTIONS) if self.selection else None,
+            kl=maybe("kl", KL),
+            selection=maybe("selection", SELECTIONS),
             correction=tuple(choice.resolve("correction", CORRECTIONS) for choice in self.correction),
+            entropy=maybe("entropy", ENTROPY),
+            kl_control=maybe("kl_control", KL_CONTROLS),
+            entropy_control=maybe("entropy_control", ENTROPY_CONTROLS),
         )
 
     @cached_property
@@ -105,9 +128,9 @@ class Algorithm:
                 return super().marked()
 
         one, f = torch.ones(1), self.functions
-        batch = Notes(-one, -one, -one, -one, one, torch.zeros(1, dtype=torch.long), one)
+        batch = Notes(-one, -one, -one, -one, one, torch.zeros(1, dtype=torch.long), one, one)
         f.surrogate(batch, f.ratio(batch))
-        for function in (*f.correction, *([f.kl] if f.kl else [])):
+        for function in (*f.correction, *filter(None, (f.kl, f.entropy))):
             function(batch)
         return frozenset(asked)
 
@@ -129,14 +152,14 @@ class Algorithm:
 
     def replace(self, **changes: Any) -> Algorithm:
         """The same algorithm with some choices changed, each written as a `Choice`, a name, a
-        function, or ``{"name": …, **params}``. ``kl`` and ``selection`` take None; ``correction``
-        takes one, several, or None. Raises ValueError as the constructor does."""
+        function, or ``{"name": …, **params}``. Those of `OPTIONAL` take None; ``correction`` takes one,
+        several, or None. Raises ValueError as the constructor does."""
         names = [f.name for f in dataclasses.fields(self)]
         written: dict[str, Any] = {}
         for name, value in changes.items():
             if name not in names:
                 raise ValueError(f"an algorithm has no choice {name!r}{did_you_mean(name, names)}")
-            if name in ("kl_in", "truncated") or (name in ("kl", "selection") and value is None):
+            if name in ("kl_in", "truncated") or (name in OPTIONAL and value is None):
                 written[name] = value
             elif name == "correction":
                 several = value if isinstance(value, list | tuple) else [] if value is None else [value]
@@ -148,7 +171,7 @@ class Algorithm:
     def describe(self) -> dict[str, Any]:
         """The choices as plain data, for a manifest: ``{"surrogate": {"name": "clip", …}, …}``.
 
-        ``truncated`` is there only where it isn't ``scored``: a run's hash chain begins with its
+        Those of `LATER` are there only where they make a difference: a run's hash chain begins with its
         algorithm, and runs from before there was the choice keep theirs.
         """
 
@@ -158,4 +181,4 @@ class Algorithm:
             return [plain(one) for one in value] if isinstance(value, tuple) else value
 
         choices = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return {name: one for name, one in choices.items() if (name, one) != ("truncated", "scored")}
+        return {name: one for name, one in choices.items() if name not in LATER or one != LATER[name]}

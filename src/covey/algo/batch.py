@@ -25,10 +25,10 @@ SequenceIndex: TypeAlias = Int[Tensor, " sequences"]
 class TokenBatch:
     """The chosen tokens of a micro-batch; every sequence in it is whole.
 
-    ``logp`` carries gradient, the rest does not. ``old_logp`` None means that the policy has not
-    moved since the rollout, so that its value is ``logp``'s own. ``sequence`` counts the sequences
-    of the micro-batch from 0. ``selected`` is 1 for the tokens that the algorithm's selection
-    singled out and 0 for the rest.
+    ``logp`` and ``entropy`` (the policy's at each token, in nats) carry gradient, the rest does not.
+    ``old_logp`` None means that the policy has not moved since the rollout, so that its value is
+    ``logp``'s own. ``sequence`` counts the sequences of the micro-batch from 0. ``selected`` is 1 for
+    the tokens that the algorithm's selection singled out and 0 for the rest.
 
     Functions read the other log-probs through `anchor` and ``selected`` through `marked`: that is
     also how an algorithm knows which of them it needs.
@@ -41,6 +41,7 @@ class TokenBatch:
     advantage: PerToken
     sequence: TokenIndex
     selected: PerToken | None = None
+    entropy: PerToken | None = None
 
     def anchor(self, whose: str) -> PerToken:
         """The ``learner``'s, ``sampler``'s or ``reference``'s log-probs.

@@ -55,6 +55,48 @@ def refusal(
     )
 
 
+def controlled(
+    kl: Choice | None, kl_control: Choice | None, entropy: Choice | None, entropy_control: Choice | None
+) -> str | None:
+    """Why a coefficient can't be moved in this way, or None when it can, or isn't."""
+    for name, term, control in (("kl", kl, kl_control), ("entropy", entropy, entropy_control)):
+        if control is None:
+            continue
+        if term is None:
+            return f"{name}_control moves the coefficient of {name}, but there is none: choose {name} too"
+        if "coefficient" not in term.params:
+            return f"{name}_control begins with the coefficient of {name} {term.label!r}: give it one"
+    return _kl_control(kl, kl_control) or _entropy_control(entropy, entropy_control)
+
+
+def _kl_control(kl: Choice | None, control: Choice | None) -> str | None:
+    if kl is None or control is None:
+        return None
+    if kl.params.get("against", "reference") != "reference":
+        return (
+            f"kl_control holds the distance to the reference, and kl {kl.label!r} is against the "
+            f"{kl.params['against']}, from which the policy starts again at every step"
+        )
+    if kl.params["coefficient"] <= 0:
+        return "kl_control multiplies the coefficient, and from 0 it never moves: begin above 0"
+    for name in ("target", "horizon"):
+        if control.params.get(name, 1) <= 0:
+            return f"kl_control divides by its {name}, which must be above 0: {control.params[name]}"
+    return None
+
+
+def _entropy_control(entropy: Choice | None, control: Choice | None) -> str | None:
+    if entropy is None or control is None or control.name != "adaptive":
+        return None
+    low, high = control.params.get("low", 0.0), control.params.get("high", 1.0)
+    first, delta = entropy.params["coefficient"], control.params.get("delta", 0.005)
+    if not low <= first <= high:
+        return f"entropy_control keeps the coefficient within [{low}, {high}], and it begins at {first}"
+    if delta <= 0:
+        return f"entropy_control takes steps of delta towards its target, which must be above 0: {delta}"
+    return None
+
+
 def _level(surrogate: Name, ratio: Choice, corrections: list[Name]) -> str | None:
     level = _LEVELS.get(surrogate, ratio.name)
     if level != ratio.name:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from covey.algo.batch import PerToken, StepTokens
+from covey.algo.batch import PerToken, StepTokens, TokenBatch
 
 
 def top_entropy(tokens: StepTokens, *, fraction: float = 0.2) -> PerToken:
@@ -42,6 +42,13 @@ def covariance(tokens: StepTokens) -> PerToken:
     return (tokens.logp - tokens.logp.mean()) * (tokens.advantage - tokens.advantage.mean())
 
 
+def bonus(batch: TokenBatch, *, coefficient: float) -> PerToken:
+    """c·H of the whole distribution at each token, to come off its loss (A3C 1602.01783, 4)."""
+    if batch.entropy is None:
+        raise ValueError("the algorithm pays for entropy, but the batch has none")
+    return coefficient * batch.entropy
+
+
 def adaptive_bonus(
     coefficient: float,
     entropy: float,
@@ -50,10 +57,12 @@ def adaptive_bonus(
     delta: float = 0.005,
     low: float = 0.0,
     high: float = 1.0,
-) -> float:
-    """The next step's entropy coefficient: ``delta`` more while entropy (nats) is below ``target``,
-    ``delta`` less otherwise, within [low, high] (Skywork-OR1)."""
-    return min(max(coefficient + (delta if entropy < target else -delta), low), high)
+) -> tuple[float, bool]:
+    """(the next step's entropy coefficient, whether it is paid): ``delta`` more while entropy (nats) is
+    at or below ``target``, ``delta`` less above it, within [low, high]; and above it nothing is paid
+    (Skywork-OR1 2505.22312; bounds as in TRL 1.16)."""
+    below = entropy <= target
+    return min(max(coefficient + (delta if below else -delta), low), high), below
 
 
 def _largest(value: PerToken, fraction: float) -> PerToken:
@@ -65,6 +74,10 @@ def _largest(value: PerToken, fraction: float) -> PerToken:
     chosen[torch.argsort(value, descending=True, stable=True)[:count]] = 1
     return chosen
 
+
+ENTROPY = {"bonus": bonus}
+
+ENTROPY_CONTROLS = {"adaptive": adaptive_bonus}
 
 SELECTIONS = {
     "top_entropy": top_entropy,

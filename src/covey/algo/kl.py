@@ -42,12 +42,14 @@ def ratio_k3(batch: TokenBatch, *, coefficient: float, against: Against = "refer
 
 
 def adaptive_coefficient(
-    coefficient: float, observed: float, *, target: float, sequences: int, horizon: int = 10_000
+    coefficient: float, observed: float, sequences: int, *, target: float, horizon: int = 10_000
 ) -> float:
-    """The next step's β: a little more while the observed KL (nats) is above ``target``, a little less
-    below it (Ziegler et al. 1909.08593, 2.2). ``sequences`` is how many the step held."""
+    """The next step's β: a little more while the observed KL (nats a sequence) is above ``target``, a
+    little less below it (Ziegler et al. 1909.08593, 2.2). ``sequences`` is how many the step held."""
     error = min(max(observed / target - 1, -0.2), 0.2)
     return coefficient * (1 + error * sequences / horizon)
 
 
 KL = {"k1": k1, "k2": k2, "k3": k3, "ratio_k3": ratio_k3}
+
+KL_CONTROLS = {"adaptive": adaptive_coefficient}

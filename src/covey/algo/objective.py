@@ -56,7 +56,7 @@ def token_loss(algorithm: Algorithm, batch: TokenBatch) -> TokenLoss:
     """The loss of each chosen token of a micro-batch, to be weighted and summed, and what
     `diagnostics.summary` needs.
 
-        token_loss = Π corrections · surrogate(log ratio, Â) + β KL
+        token_loss = Π corrections · surrogate(log ratio, Â) + β KL - c H
     """
     functions = algorithm.functions
     log_ratio = functions.ratio(batch)
@@ -71,6 +71,8 @@ def token_loss(algorithm: Algorithm, batch: TokenBatch) -> TokenLoss:
         metrics["correction"] = weight
     if functions.kl is not None and algorithm.kl_in == "loss":
         loss = loss + functions.kl(batch)
+    if functions.entropy is not None:
+        loss = loss - functions.entropy(batch)
     return TokenLoss(loss, metrics)
 
 

@@ -129,6 +129,7 @@ class _Again:
         reference, version = self.learner.renewed(step), state["policy_version"]
         checkpoint.restore(folder, self.policy, self.learner.optimizer, version, reference)
         self.source.restore(state["source"])
+        self.learner.follow(self.reader.metrics()[:step])
 
     def step(self, step: int, link: Row) -> Check:
         """Do one step and compare it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from covey.algo import Algorithm, TokenBatch, diagnostics, token_loss
+from covey.algo import Algorithm, TokenBatch, control, diagnostics, token_loss
 from covey.audit.findings import Check, Place
 from covey.audit.meaning import Meaning, Meanings
 from covey.audit.recorded import Record, Step
@@ -20,7 +20,7 @@ from covey.build.conversation import longest_reply
 from covey.learn import Schedule
 from covey.learn.batch import Trained, mini_batches, prepare, split
 from covey.learn.learner import counts
-from covey.learn.look import columns, penalties, prices
+from covey.learn.look import kept, penalties, prices, reference_distance
 from covey.records.rows import LOOKED
 from covey.types import CoveyError, Sample
 
@@ -48,11 +48,17 @@ class Learned:
     meaning: Meaning
     expected: list[Trained]
     samples: list[Sample]
+    held: control.Held
 
     @property
-    def looked(self) -> tuple[str, ...]:
-        """The columns that a look at the rollout before its update has left in the record."""
-        return columns(self.meaning.algorithm, moves=self.moves)
+    def algorithm(self) -> Algorithm:
+        """With the coefficients that this step had."""
+        return control.applied(self.meaning.algorithm, self.held)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns that the record has of this step, beside those that it has of every one."""
+        return kept(self.meaning.algorithm, moves=self.moves)
 
     @property
     def moves(self) -> bool:
@@ -73,7 +79,8 @@ class Learned:
 def trained_checks(record: Record, meanings: Meanings) -> Iterator[Check]:
     """Every check of the updates."""
     chosen = Check("trained episodes", "episodes trained: those of every group that isn't left out")
-    learned = [one for step in record.completed if (one := _learned(chosen, step, meanings))]
+    held = _held(record, meanings)
+    learned = [one for step in record.completed if (one := _learned(chosen, step, meanings, held[step.step]))]
     yield chosen
     yield advantages(learned)
     yield token_weights(learned)
@@ -82,7 +89,22 @@ def trained_checks(record: Record, meanings: Meanings) -> Iterator[Check]:
     yield counted(learned)
 
 
-def _learned(check: Check, step: Step, meanings: Meanings) -> Learned | None:
+def _held(record: Record, meanings: Meanings) -> dict[int, control.Held]:
+    """Where the controllers of each step's recipe stood before it: what the metrics of all steps before
+    have led them to."""
+    held: dict[int, control.Held] = {}
+    by_meaning: dict[int, tuple[Meaning, control.Held]] = {}
+    steps = [step.step for step in record.completed]
+    for meaning in (meanings.at(step) for step in steps):
+        by_meaning.setdefault(id(meaning), (meaning, control.first(meaning.algorithm)))
+    for step in steps:
+        held[step] = by_meaning[id(meanings.at(step))][1]
+        for key, (meaning, now) in by_meaning.items():
+            by_meaning[key] = meaning, control.after(meaning.algorithm, now, record.metrics[step])
+    return held
+
+
+def _learned(check: Check, step: Step, meanings: Meanings, held: control.Held) -> Learned | None:
     """Match the trained samples with the episodes that should have been; None when they don't."""
     meaning = meanings.at(step.step)
     try:
@@ -101,10 +123,10 @@ def _learned(check: Check, step: Step, meanings: Meanings) -> Learned | None:
         if len(found) == len(expected) and wanted == set(found):
             check.fault({"step": step.step}, "its samples aren't in the order of its episodes")
         return None
-    learned = Learned(step, meaning, expected, step.samples)
+    learned = Learned(step, meaning, expected, step.samples, held)
     if not prices(meaning.algorithm) or not _aligned(learned):
         return learned
-    priced = _expected(meaning, step, penalties(meaning.algorithm, step.samples))
+    priced = _expected(meaning, step, penalties(learned.algorithm, step.samples))
     return replace(learned, expected=priced)
 
 
@@ -149,7 +171,7 @@ def trained_logp(learned: Sequence[Learned]) -> Check:
                 sampled = tuple(t for t, own in zip(wanted.reply, wanted.chosen, strict=True) if own)
                 check.same(place, "token_ids", sample.token_ids, sampled)
             for name in LOOKED:
-                due = sum(wanted.chosen) if name in one.looked else 0
+                due = sum(wanted.chosen) if name in one.kept else 0
                 check.same(place, f"number of {name}", len(getattr(sample, name)), due)
     return check
 
@@ -159,10 +181,11 @@ def losses(learned: Sequence[Learned]) -> Iterator[Check]:
     whole = Check("losses", "steps' losses recomputed token by token")
     means = Check("token metrics", "metrics recomputed from the trained tokens")
     for one in learned:
-        algorithm: Algorithm | None = one.meaning.algorithm
-        if "ref_logp" not in one.looked:
-            algorithm = without_reference(one.meaning.algorithm)
-        if algorithm is not one.meaning.algorithm:
+        own = one.algorithm
+        algorithm: Algorithm | None = own
+        if "ref_logp" not in one.kept:
+            algorithm = without_reference(own)
+        if algorithm is not own:
             whole.skipped = "the loss compares with a reference, whose log-probs aren't in the record"
         if one.meaning.recipe.train.epochs > 1:
             whole.skipped = "only the first epoch's log-probs are in the record"
@@ -219,10 +242,14 @@ def step_loss(
         advantage=advantage[sequence],
         sequence=sequence,
         selected=looked("selected"),
+        entropy=looked("entropy"),
     )
     result = token_loss(algorithm, batch)
+    seen = dict(result.metrics)
+    if batch.entropy is not None:
+        seen["entropy"] = batch.entropy
     terms = result.loss.double() * tokens([s.weight for s in samples])
-    return terms.sum().item(), terms.abs().sum().item(), diagnostics.summary([result.metrics])
+    return terms.sum().item(), terms.abs().sum().item(), diagnostics.summary([seen])
 
 
 def counted(learned: Sequence[Learned]) -> Check:
@@ -233,6 +260,10 @@ def counted(learned: Sequence[Learned]) -> Check:
         computed = counts(one.step.groups, one.expected)
         if one.expected and (budget := _budget(one.meaning)) is not None:
             computed["micro_batches"] = _micro_batches(one, budget)
+        if one.expected:
+            computed |= control.figures(one.held)
+        if one.samples and one.held.kl is not None and _aligned(one):
+            computed["kl_sequence"] = reference_distance(one.samples)
         finite = all(math.isfinite(metrics.get(name, math.nan)) for name in ("loss", "grad_norm"))
         trained = bool(one.expected) and finite
         if one.moves and one.expected:
@@ -271,7 +302,7 @@ def close(
 
 def _aligned(one: Learned) -> bool:
     """Whether every trained token has all its numbers; where not, another check has said so."""
-    names = ("weight", "logp", "sampler_logp", *one.looked)
+    names = ("weight", "logp", "sampler_logp", *one.kept)
     return all(len({len(getattr(s, name)) for name in names}) == 1 for s in one.samples)
 
 

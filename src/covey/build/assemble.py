@@ -109,11 +109,28 @@ def unlearned(recipe: Recipe, algorithm: Algorithm) -> str | None:
         return "kl_in says where the KL goes, but there is none: choose a kl too"
     if recipe.train.reference_every and not algorithm.needs_reference:
         return "train.reference_every renews a reference, but nothing here compares with one: choose a kl too"
+    if (reason := _leaps(recipe, algorithm)) is not None:
+        return reason
     name = algorithm.surrogate.name
     if isinstance(name, str) and name in GIVEN:
         which = f"preset {recipe.algorithm.preset!r}: " if recipe.algorithm.surrogate is None else ""
         return f"{which}surrogate {name!r} needs {GIVEN[name]}; a run samples answers and learns from rewards"
     return unsupported(algorithm)
+
+
+def _leaps(recipe: Recipe, algorithm: Algorithm) -> str | None:
+    """Why a KL's coefficient can't be moved so fast: at five horizons a step it would turn negative."""
+    control = algorithm.kl_control
+    if control is None or control.name != "adaptive":
+        return None
+    sequences = recipe.rollout.problems_per_step * recipe.rollout.group_size
+    horizon = control.params.get("horizon", 10_000)
+    if sequences < 5 * horizon:
+        return None
+    return (
+        f"kl_control's horizon = {horizon} is too short for steps of {sequences} sequences: a KL far below "
+        f"its target would take the coefficient to 0 or under in one; take more than {sequences // 5}"
+    )
 
 
 def chosen(heldout: Sequence[Problem], count: int) -> tuple[Problem, ...]:

@@ -65,6 +65,7 @@ def resume(
             _same_evaluations(reader, parts)
             if folder is not None:
                 _restore(folder, learner, at, reader)
+                learner.follow(reader.metrics()[: at.step])
         elsewhere = _elsewhere(manifest, here)
         same = recipe.model_dump(mode="json") == reader.recipe()
         with RunWriter.reopen(run, at.step, None if same else recipe.model_dump(mode="json")) as writer:

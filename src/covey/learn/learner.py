@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from covey.algo import Algorithm, TokenBatch, diagnostics, token_loss
+from covey.algo import Algorithm, TokenBatch, control, diagnostics, token_loss
 from covey.learn.batch import MicroBatch, Packed, Trained, mini_batches, prepare, split
-from covey.learn.look import columns, penalties, prices, select
+from covey.learn.look import columns, kept, penalties, prices, reference_distance, select
 from covey.learn.optimizer import Optimizer
 from covey.models import Policy, chosen_logprobs
 from covey.models.weights import to_compute_with
@@ -57,6 +58,18 @@ class PolicyLearner:
             raise ValueError("the algorithm compares with a reference policy, but none was given")
         if (reason := unsupported(algorithm)) is not None:
             raise ValueError(reason)
+        self._hold(control.first(algorithm))
+
+    def _hold(self, held: control.Held) -> None:
+        """Where the controllers stand, and the algorithm with the coefficients of the next loss."""
+        self.held, self.current = held, control.applied(self.algorithm, held)
+
+    def follow(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """Bring what moves coefficients to where a run's steps, by their metrics in order, have led."""
+        held = control.first(self.algorithm)
+        for metrics in steps:
+            held = control.after(self.algorithm, held, metrics)
+        self._hold(held)
 
     @property
     def moves(self) -> bool:
@@ -98,8 +111,12 @@ class PolicyLearner:
             metrics["learning_rate"] = rates[0]
         if self.moves:
             metrics |= {"optimizer_steps": float(len(rates))} | _first(taken[0].passes)
-        once = [p for one in taken[: len(parts)] for p in one.passes]
-        return Update(bool(rates), metrics, tuple(s for p in once for s in p.samples))
+        samples = tuple(s for one in taken[: len(parts)] for p in one.passes for s in p.samples)
+        if self.algorithm.kl_control is not None:
+            metrics["kl_sequence"] = reference_distance(samples)
+        metrics |= control.figures(self.held)
+        self._hold(control.after(self.algorithm, self.held, metrics))
+        return Update(bool(rates), metrics, samples)
 
     def ready(self, step: int, groups: Sequence[Group]) -> list[Trained]:
         """The rollout's trained episodes with all that the loss will read of them."""
@@ -108,7 +125,7 @@ class PolicyLearner:
             return sequences
         sequences, entropy = self._look(sequences)
         if prices(self.algorithm):
-            penalty = penalties(self.algorithm, sequences)
+            penalty = penalties(self.current, sequences)
             priced = prepare(self.algorithm, groups, self.max_length, parts=self.parts, penalty=penalty)
             gains = [p.advantage for p in priced]
             sequences = [replace(s, advantage=gain) for s, gain in zip(sequences, gains, strict=True)]
@@ -170,12 +187,16 @@ class PolicyLearner:
             advantage=advantage[packed.sequence],
             sequence=packed.sequence,
             selected=_tokens(part, "selected", logp.device),
+            entropy=entropy,
         )
-        result = token_loss(self.algorithm, batch)
+        result = token_loss(self.current, batch)
         loss = (result.loss * weight).sum()
         loss.backward()
         observed = {**result.metrics, "entropy": entropy.detach()}
-        return Pass(loss.item(), observed, _samples(part, packed.chosen, weight, logp.detach()))
+        columns = {"weight": weight, "logp": logp}
+        for name in {"ref_logp", "entropy"}.intersection(kept(self.algorithm, moves=self.moves)):
+            columns[name] = getattr(batch, name)
+        return Pass(loss.item(), observed, _samples(part, packed.chosen, columns))
 
     @torch.no_grad()
     def _reference_logp(self, part: MicroBatch) -> Tensor | None:
@@ -270,20 +291,24 @@ def counts(groups: Sequence[Group], sequences: Sequence[Trained]) -> dict[str, f
     return metrics
 
 
-def _samples(part: MicroBatch, chosen: Tensor, weight: Tensor, logp: Tensor) -> tuple[Sample, ...]:
-    """The record of each sequence, its chosen tokens cut out of the packed ones."""
-    samples, at = [], 0
-    for s in part.sequences:
-        end = at + sum(s.chosen)
-        samples.append(
-            Sample(
-                s.group, s.sample, s.advantage, tuple(weight[at:end].tolist()),
-                tuple(logp[at:end].tolist()), s.sampler_logp, tuple(chosen[at:end].tolist()),
-                s.old_logp, s.ref_logp, s.selected,
-            )
-        )  # fmt: skip
-        at = end
-    return tuple(samples)
+def _samples(part: MicroBatch, chosen: Tensor, columns: Mapping[str, Tensor]) -> tuple[Sample, ...]:
+    """The record of each sequence, its chosen tokens and their ``columns`` cut out of the packed ones."""
+    lengths = [sum(s.chosen) for s in part.sequences]
+    token_ids = [tuple(ids.tolist()) for ids in chosen.split(lengths)]
+    cut = {name: _tuples(values.detach(), lengths) for name, values in columns.items()}
+    return tuple(
+        Sample(
+            group=s.group,
+            sample=s.sample,
+            advantage=s.advantage,
+            sampler_logp=s.sampler_logp,
+            token_ids=token_ids[i],
+            old_logp=s.old_logp,
+            selected=s.selected,
+            **{"ref_logp": s.ref_logp, **{name: several[i] for name, several in cut.items()}},
+        )
+        for i, s in enumerate(part.sequences)
+    )
 
 
 def _tokens(part: MicroBatch, name: str, device: torch.device) -> Tensor | None:

@@ -8,6 +8,7 @@ gradient finds out; the rest is arithmetic on its numbers, which the record keep
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,6 +28,21 @@ def columns(algorithm: Algorithm, *, moves: bool) -> tuple[str, ...]:
     reference = ("ref_logp",) if algorithm.needs_reference else ()
     selected = ("selected",) if algorithm.selection is not None else ()
     return ("old_logp", *reference, *selected)
+
+
+def kept(algorithm: Algorithm, *, moves: bool) -> tuple[str, ...]:
+    """What the record has of every token beside ``weight`` and the log-probs of learner and sampler: what
+    a look found, and what else it takes to compute losses and coefficients again."""
+    found = columns(algorithm, moves=moves)
+    reference = ("ref_logp",) if algorithm.kl_control and "ref_logp" not in found else ()
+    return (*found, *reference, *(("entropy",) if algorithm.entropy else ()))
+
+
+def reference_distance(samples: Sequence[Sample]) -> float:
+    """KL(π_θ ‖ π_ref) in nats a sequence: the mean over the trained ones of Σ (log π_θ - log π_ref), which
+    is what Ziegler et al.'s controller is told."""
+    total = math.fsum(a - b for s in samples for a, b in zip(s.logp, s.ref_logp, strict=True))
+    return total / len(samples)
 
 
 def prices(algorithm: Algorithm) -> bool:

@@ -8,7 +8,8 @@ episode, written after it. What most episodes share is written once:
   nothing before it. An episode has ``ended`` when an environment took part, and ``error`` when it failed.
 - A sample without ``sampler_logp`` was trained with the sampler's log-probs of its episode, and one
   without ``token_ids`` on its episode's chosen tokens.
-- One without ``old_logp``, ``ref_logp`` or ``selected`` was trained without looking at the rollout first.
+- One without ``old_logp``, ``ref_logp`` or ``selected`` was trained without looking at the rollout first;
+  ``entropy`` is there where the loss pays for it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from covey.types import (
     Turn,
 )
 
-LOOKED = ("old_logp", "ref_logp", "selected")
+LOOKED = ("old_logp", "ref_logp", "selected", "entropy")
 """Columns of a sample that only some algorithms have."""
 
 
