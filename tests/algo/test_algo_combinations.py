@@ -13,7 +13,7 @@ from covey.algo.advantage import ADVANTAGES
 from covey.algo.aggregation import AGGREGATIONS
 from covey.algo.batch import Step
 from covey.algo.correction import CORRECTIONS
-from covey.algo.entropy import SELECTIONS
+from covey.algo.entropy import ENTROPY, SELECTIONS
 from covey.algo.kl import KL
 from covey.algo.ratio import RATIOS
 from covey.algo.surrogate import SURROGATES
@@ -44,16 +44,24 @@ DRAWN = tokens(0)
 
 def carried_out(algorithm: Algorithm) -> None:
     """Its loss on one ragged batch, and that masked or not, all of it is finite."""
-    logp = DRAWN["logp"].clone().requires_grad_()
+    logp, entropy = (
+        DRAWN[name].abs().mul(sign).requires_grad_() for name, sign in (("logp", -1), ("own", 1))
+    )
     seen = StepTokens(DRAWN["old"], DRAWN["advantage"], -DRAWN["own"], -DRAWN["ref"] % 1)
     batch = TokenBatch(
         logp, DRAWN["old"], DRAWN["own"], DRAWN["ref"], DRAWN["advantage"], SEQUENCE,
-        select_tokens(algorithm, seen),
+        select_tokens(algorithm, seen), entropy,
     )  # fmt: skip
     out = token_loss(algorithm, batch)
-    (grad,) = torch.autograd.grad(out.loss.sum(), logp, allow_unused=False)
+    (grad,) = torch.autograd.grad(out.loss.sum(), logp, retain_graph=True, allow_unused=False)
     assert bool(out.loss.isfinite().all())
     assert bool(grad.isfinite().all())
+    (own,) = torch.autograd.grad(out.loss.sum(), entropy, allow_unused=True)
+    if algorithm.entropy is None:
+        assert own is None
+    else:
+        assert own is not None
+        assert bool((own == -algorithm.entropy.params["coefficient"]).all())  # whatever is masked
     if algorithm.kl is None and (weight := out.metrics.get("correction")) is not None:
         alone = torch.bincount(SEQUENCE[weight != 0], minlength=4) == 0
         assert bool((grad[alone[SEQUENCE]] == 0).all())  # of sequences that are masked whole
@@ -103,6 +111,31 @@ def test_surrogates_on_every_ratio_with_every_kl(surrogate: str) -> None:
                 kl_in=where,
                 truncated=truncated,
                 selection=selection,
+            )
+        )
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_surrogates_with_a_bonus_and_controllers(surrogate: str) -> None:
+    selection = Choice("top_covariance") if surrogate == "kl_cov" else None
+    bonus = {"coefficient": 0.1}
+    penalties = [
+        None,
+        *map(choice, KL),
+        *(Choice("k3", bonus | {"against": a}) for a in ("learner", "sampler")),
+    ]
+    for ratio, kl, entropy, *controls in product(
+        ("token", "sequence", "none"), penalties, (None, *ENTROPY), (False, True), (False, True)
+    ):
+        held(
+            built(
+                surrogate=choice(surrogate),
+                ratio=Choice(ratio),
+                kl=kl,
+                selection=selection,
+                entropy=Choice(entropy, bonus) if entropy else None,
+                kl_control=Choice("adaptive", {"target": 6.0}) if controls[0] else None,
+                entropy_control=Choice("adaptive") if controls[1] else None,
             )
         )
 
