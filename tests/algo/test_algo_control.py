@@ -72,6 +72,7 @@ def test_controllers_go_by_the_metrics_of_the_steps_before() -> None:
         {},
         {"entropy": math.nan, "kl_sequence": math.inf, "episodes_trained": 4.0},
         {"kl_sequence": 9.0},
+        {"entropy": 10**400, "kl_sequence": 1.0, "episodes_trained": -(10**400)},
         {"entropy": None, "kl_sequence": "9", "episodes_trained": 4.0},
     ],
 )
@@ -79,6 +80,16 @@ def test_what_was_not_measured_moves_nothing(metrics: dict[str, Any]) -> None:
     algorithm = adaptive()
     held = control.Held(0.3, 0.5, paused=True)
     assert control.after(algorithm, held, metrics) == held
+
+
+def test_a_distance_that_the_kl_does_not_read_is_refused() -> None:
+    def nothing(batch: TokenBatch, *, coefficient: float) -> torch.Tensor:
+        return coefficient * batch.logp
+
+    with pytest.raises(ValueError, match="which kl 'nothing' doesn't read"):
+        preset("modern").replace(
+            kl=Choice(nothing, {"coefficient": 0.1}), kl_control={"name": "adaptive", "target": 1.0}
+        )
 
 
 def test_the_loss_has_the_coefficients_of_its_step() -> None:

@@ -83,7 +83,13 @@ class Algorithm:
             correction=self.correction,
             truncated=self.truncated,
             reads=self.reads,
-        ) or controlled(self.kl, self.kl_control, self.entropy, self.entropy_control)
+        ) or controlled(
+            kl=self.kl,
+            kl_control=self.kl_control,
+            entropy=self.entropy,
+            entropy_control=self.entropy_control,
+            reads=self.reads,
+        )
         if reason is not None:
             raise ValueError(reason)
 

@@ -56,7 +56,12 @@ def refusal(
 
 
 def controlled(
-    kl: Choice | None, kl_control: Choice | None, entropy: Choice | None, entropy_control: Choice | None
+    *,
+    kl: Choice | None,
+    kl_control: Choice | None,
+    entropy: Choice | None,
+    entropy_control: Choice | None,
+    reads: Set[str],
 ) -> str | None:
     """Why a coefficient can't be moved in this way, or None when it can, or isn't."""
     for name, term, control in (("kl", kl, kl_control), ("entropy", entropy, entropy_control)):
@@ -66,6 +71,8 @@ def controlled(
             return f"{name}_control moves the coefficient of {name}, but there is none: choose {name} too"
         if "coefficient" not in term.params:
             return f"{name}_control begins with the coefficient of {name} {term.label!r}: give it one"
+    if kl_control is not None and "reference" not in reads and kl is not None and callable(kl.name):
+        return f"kl_control holds the distance to the reference, which kl {kl.label!r} doesn't read"
     return _kl_control(kl, kl_control) or _entropy_control(entropy, entropy_control)
 
 

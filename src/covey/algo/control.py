@@ -16,6 +16,10 @@ from covey.algo.algorithm import Algorithm
 from covey.algo.choice import Choice
 
 
+BEYOND = 1e15
+"""No metric that is read here is so large."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """``kl`` and ``entropy`` are the controllers' coefficients, None where nothing moves them;
@@ -49,7 +53,8 @@ def after(algorithm: Algorithm, held: Held, metrics: Mapping[str, Any]) -> Held:
     control = algorithm.functions
     distance, sequences = _measured(metrics, "kl_sequence"), _measured(metrics, "episodes_trained")
     if held.kl is not None and control.kl_control and distance is not None and sequences:
-        held = dataclasses.replace(held, kl=control.kl_control(held.kl, distance, int(sequences)))
+        moved = control.kl_control(held.kl, distance, int(sequences))
+        held = dataclasses.replace(held, kl=moved if math.isfinite(moved) else held.kl)
     entropy = _measured(metrics, "entropy")
     if held.entropy is not None and control.entropy_control and entropy is not None:
         coefficient, paid = control.entropy_control(held.entropy, entropy)
@@ -81,9 +86,9 @@ def _coefficient(choice: Choice | None) -> float | None:
 
 
 def _measured(metrics: Mapping[str, Any], name: str) -> float | None:
-    """A metric that is there and finite."""
+    """A metric that is there, and finite: a record that is verified may say anything."""
     value = metrics.get(name)
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
+    return value if isinstance(value, int | float) and abs(value) < BEYOND else None
 
 
 def _with(choice: Choice | None, coefficient: float | None) -> Choice | None:
