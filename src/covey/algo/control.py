@@ -15,7 +15,6 @@ from typing import Any
 from covey.algo.algorithm import Algorithm
 from covey.algo.choice import Choice
 
-
 BEYOND = 1e15
 """No metric that is read here is so large."""
 
