@@ -116,8 +116,8 @@ FITTING: dict[str, dict[str, Any]] = {
 """The parameters of rewards that need some."""
 
 
-# finished reads how a conversation ended, of which a reply says nothing; verifiers needs a taskset's problems
-@pytest.mark.parametrize("name", sorted(REWARDS.keys() - {"finished", "verifiers"}))
+# finished and openenv read conversations, of which a reply says nothing; verifiers a taskset's problems
+@pytest.mark.parametrize("name", sorted(REWARDS.keys() - {"finished", "openenv", "verifiers"}))
 def test_every_shipped_reward_passes(name: str, graders: str, tmp_path: Path) -> None:
     params = dict(FITTING.get(name, {}))
     if name in ("judge", "remote"):

@@ -15,6 +15,7 @@ REWARDS: dict[str, str] = {
     "language": "covey.rewards.language:Language",
     "math": "covey.rewards.math:Math",
     "number": "covey.rewards.number:Number",
+    "openenv": "covey.rewards.openenv:OpenEnv",
     "overlong": "covey.rewards.overlong:Overlong",
     "reasoning_gym": "covey.rewards.reasoning_gym:ReasoningGym",
     "remote": "covey.rewards.remote:Remote",

@@ -11,6 +11,7 @@ TASKS: dict[str, str] = {
     "humaneval": "covey.tasks.humaneval:HumanEval",
     "jsonl": "covey.tasks.jsonl:Jsonl",
     "mixture": "covey.tasks.mixture:Mixture",
+    "openenv": "covey.tasks.openenv:OpenEnv",
     "reasoning_gym": "covey.tasks.reasoning_gym:ReasoningGym",
     "tools": "covey.tasks.tooled:Tooled",
     "verifiers": "covey.tasks.verifiers:Verifiers",
