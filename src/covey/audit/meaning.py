@@ -79,6 +79,12 @@ class Meanings:
         """What the manifest's recipe means."""
         return self._made[0][1]
 
+    def close(self) -> None:
+        """End the processes that grade."""
+        for _, meaning in self._made:
+            if callable(close := getattr(meaning.reward, "close", None)):
+                close()
+
     def without(self, *names: str) -> str | None:
         """Why something that needs these parts can't be checked, or None when it can."""
         missing = (meaning.missing.get(name) for name in names for _, meaning in self._made)

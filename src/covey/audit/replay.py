@@ -76,28 +76,28 @@ def replay(
     links = {row["step"]: row for row in reader.chain()}
     _recorded(run, links, wanted)
     recipe = _recipe(reader, manifest, wanted, own_code)
-    parts = assemble.prepare(recipe)
-    policy = assemble.policy_of(recipe)
-    here = assemble.manifest_of(parts, policy)
-    if found := unequal(manifest, here, ["data", "model.parameters", "model.sha256"]):
-        raise CoveyError(f"{run} can't be replayed here: its model or data are others. {found[0]}")
-    report = Report(run, [], [])
-    machine = _machine(manifest, here)
-    for check in (machine, _code(manifest, here)):
-        report.checks.append(check)
-        told(check)
-    with TemporaryDirectory() as folder, RunWriter.create(Path(folder) / "run") as writer:
-        writer.manifest(manifest)
-        again = _Again(parts, policy, reader, writer, exact=machine.skipped is None)
-        if start:
-            again.restore(start)
-        for step in wanted:
-            check = again.step(step, links[step])
+    with assemble.prepared(recipe) as parts:
+        policy = assemble.policy_of(recipe)
+        here = assemble.manifest_of(parts, policy)
+        if found := unequal(manifest, here, ["data", "model.parameters", "model.sha256"]):
+            raise CoveyError(f"{run} can't be replayed here: its model or data are others. {found[0]}")
+        report = Report(run, [], [])
+        machine = _machine(manifest, here)
+        for check in (machine, _code(manifest, here)):
             report.checks.append(check)
             told(check)
-            if check.differences:
-                break
-    return report
+        with TemporaryDirectory() as folder, RunWriter.create(Path(folder) / "run") as writer:
+            writer.manifest(manifest)
+            again = _Again(parts, policy, reader, writer, exact=machine.skipped is None)
+            if start:
+                again.restore(start)
+            for step in wanted:
+                check = again.step(step, links[step])
+                report.checks.append(check)
+                told(check)
+                if check.differences:
+                    break
+        return report
 
 
 class _Again:

@@ -8,6 +8,7 @@ their recorded tokens, and hashes are taken of what is there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from covey.audit.findings import Check, Report
@@ -36,8 +37,8 @@ def verify(run: Path, *, own_code: bool = False) -> Report:
     what needs them is skipped. Raises CoveyError for what isn't a run that this version can read.
     """
     record = Record(run)
-    meanings = Meanings(record, own_code=own_code)
-    checks = list(_checks(record, meanings))
+    with closing(Meanings(record, own_code=own_code)) as meanings:
+        checks = list(_checks(record, meanings))
     return Report(run, checks, _notes(record), NOT_COVERED)
 
 

@@ -82,6 +82,14 @@ def graders(parts: Parts) -> Iterator[None]:
             close()
 
 
+@contextmanager
+def prepared(recipe: Recipe) -> Iterator[Parts]:
+    """`prepare`, for what needs the parts only inside: no process that grades outlives it."""
+    parts = prepare(recipe)
+    with graders(parts):
+        yield parts
+
+
 def some(problems: Sequence[Problem], most: int) -> list[Problem]:
     """All of them, or evenly spaced ones, up to about ``most``."""
     return [problems[i] for i in range(0, len(problems), max(1, len(problems) // most))]

@@ -25,11 +25,13 @@ def recipe_of_target(target: Path, overrides: tuple[str, ...]) -> Recipe:
 
 def measure(recipe: Recipe) -> dict[str, Any]:
     """`evals.summary` of the recipe's model on its held-out problems. Raises CoveyError."""
-    parts = assemble.prepare(recipe)
-    if not parts.heldout:
-        raise CoveyError(f"[task] {recipe.task.name!r} holds no problems out: there is nothing to measure on")
-    policy = assemble.policy_of(recipe)
-    assemble.longest_prompt(parts, policy)
-    evaluator = assemble.evaluator_of(parts, policy, assemble.engine_of(recipe, policy))
-    assert evaluator is not None
-    return summary(evaluator.measure(0))
+    with assemble.prepared(recipe) as parts:
+        if not parts.heldout:
+            raise CoveyError(
+                f"[task] {recipe.task.name!r} holds no problems out: there is nothing to measure on"
+            )
+        policy = assemble.policy_of(recipe)
+        assemble.longest_prompt(parts, policy)
+        evaluator = assemble.evaluator_of(parts, policy, assemble.engine_of(recipe, policy))
+        assert evaluator is not None
+        return summary(evaluator.measure(0))

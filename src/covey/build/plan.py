@@ -19,7 +19,11 @@ def plan(recipe: Recipe) -> dict[str, Any]:
 
     No weights are loaded: the model is sketched from its config. Raises CoveyError as `train` would.
     """
-    parts = assemble.prepare(recipe)
+    with assemble.prepared(recipe) as parts:
+        return _planned(recipe, parts)
+
+
+def _planned(recipe: Recipe, parts: assemble.Parts) -> dict[str, Any]:
     policy = sketch(recipe.model.name or recipe.model.config or {}, recipe.model.dtype, recipe.model.device)
     longest = assemble.longest_prompt(parts, policy)
     episode = assemble.longest_episode(parts, policy)

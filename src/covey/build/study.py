@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from covey.build.assemble import prepare
+from covey.build.assemble import prepared
 from covey.build.compared import Runs, compared, curves
 from covey.build.resume import resume
 from covey.build.run import train
@@ -48,7 +48,9 @@ def study(
         raise CoveyError("a study needs at least one preset and one seed, and each only once")
     plan = {(preset, seed): _variant(recipe, preset, seed) for seed in seeds for preset in presets}
     for preset in presets:
-        if not prepare(plan[preset, seeds[0]]).heldout:
+        with prepared(plan[preset, seeds[0]]) as parts:
+            there = len(parts.heldout)
+        if not there:
             raise CoveyError("[task] holds no problems out: there is nothing to compare presets on")
     for (preset, seed), variant in plan.items():
         _same_recipe(variant, folder / "runs" / f"{preset}-seed{seed}")
