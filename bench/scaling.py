@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import random
+from argparse import Namespace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,24 +51,24 @@ def main() -> None:
             vocabulary = value if sweep == "vocabulary" else 1024
             folder = small_model(vocabulary) if small else smollm2(given.threads)
             sizes = MIDDLE | ({} if sweep == "vocabulary" else {sweep: value})
-            point = measured(folder, sizes, given.rounds, given.threads)
+            point = measured(folder, sizes, given)
             rows.append({sweep: value, **point})
             report.line(case=f"{sweep}={value}", model=Path(folder).name, sizes=sizes, **point)
         report.line(case=sweep, slopes=slopes(sweep, rows))
         written(given.out, sweep, rows)
 
 
-def measured(folder: str, sizes: dict[str, int], rounds: int, threads: int) -> dict[str, Any]:
+def measured(folder: str, sizes: dict[str, int], given: Namespace) -> dict[str, Any]:
     """One point, in a fresh process, since a process keeps memory it once had."""
     case = Case.even(sizes["problems"], sizes["group_size"], sizes["reply"])
     draw = random.Random(0)
     prompts = [[draw.randrange(3, 90) for _ in range(sizes["prompt"])] for _ in range(sizes["problems"])]
     groups = case.groups(prompts)
-    with Worker("covey_parts", {"model": folder, "dtype": "bfloat16"}, threads=threads) as covey:
+    with Worker("covey_parts", {"model": folder, "dtype": given.dtype}, threads=given.threads) as covey:
         covey.call("rollout", groups=Case.even(sizes["problems"], sizes["group_size"], 4).groups(prompts))
         covey.call("update")
-        sampled = [covey.call("rollout", groups=groups) for _ in range(rounds)]
-        learned = [covey.call("update") for _ in range(rounds)]
+        sampled = [covey.call("rollout", groups=groups) for _ in range(given.rounds)]
+        learned = [covey.call("update") for _ in range(given.rounds)]
         versions = covey.facts["versions"]
     tokens = sum(map(len, prompts)) + case.tokens
     steps = [s["seconds"] + u["seconds"] for s, u in zip(sampled, learned, strict=True)]

@@ -40,6 +40,7 @@ def main() -> None:
             "group_size": 8,
             "max_new_tokens": tokens,
             "learning_rate": 1e-6,
+            "dtype": given.dtype,
         }
         for line in measured(work, given.mode or ["default", "best"], given.rounds, given.threads):
             report.line(**line)

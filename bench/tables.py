@@ -68,7 +68,7 @@ def page(found: Found) -> list[str]:
 def machines(found: Found) -> list[str]:
     told = {
         f"{m['cpu']} ({m['family']}), {m['threads']} of {m['cores']} cores, {', '.join(m['flags'])}, "
-        f"{m['memory_gb']} GB; {line['at'][:10]}"
+        f"{m['memory_gb']} GB, {line['dtype']}; {line['at'][:10]}"
         for line in found.lines
         for m in [line["machine"]]
     }
@@ -119,7 +119,7 @@ def update(found: Found) -> list[str]:
             *(cell(line, n) for n in names[3:]),
         ]
     ]
-    head = ("seconds", "useful GFLOP", "TFLOP/s", "bf16 GEMM TFLOP/s", "share", "peak GB")
+    head = ("seconds", "useful GFLOP", "TFLOP/s", "GEMM TFLOP/s", "share", "peak GB")
     return ["### Update of 128 completions", "", *table(head, rows)]
 
 

@@ -45,6 +45,7 @@ def main() -> None:
             "group_size": 8,
             "max_new_tokens": 16,
             "learning_rate": given.rate,
+            "dtype": given.dtype,
         }
         with Worker("prepare", {"model": "smollm2-135m"}, threads=given.threads) as prepare:
             # one step more than is taken: TRL measures after a step when the next one is due

@@ -65,9 +65,9 @@ class Shape:
         return sum(i * o * n for name, (i, o, n) in self.matrices.items() if name != "head")
 
     @property
-    def kv_bytes(self) -> int:
-        """One token's keys and values in bf16."""
-        return self.layers * 2 * self.kv_heads * self.head_dim * 2
+    def kv_values(self) -> int:
+        """How many numbers one token's keys and values are."""
+        return self.layers * 2 * self.kv_heads * self.head_dim
 
 
 def update_flops(shape: Shape, groups: Sequence[tuple[int, Sequence[int]]], stem: int = 0) -> int:
@@ -94,13 +94,13 @@ def _triangle(start: int, end: int) -> int:
 
 
 def decode_seconds(
-    shape: Shape, rates: Mapping[str, float], bandwidth: float, batch: int, length: float
+    shape: Shape, rates: Mapping[str, float], bandwidth: float, batch: int, length: float, size: int
 ) -> float:
     """The ideal time of one decode step: its matrix products at the rates measured for exactly these, and
     the keys and values read once at the memory's bandwidth; nothing overlaps.
 
     rates: FLOP/s by name of `Shape.matrices`, measured at ``batch`` rows. bandwidth: bytes/s. length:
-    mean tokens of context over sequences and steps.
+    mean tokens of context over sequences and steps. size: bytes of a number.
     """
     products = sum(2 * batch * i * o * n / rates[name] for name, (i, o, n) in shape.matrices.items())
-    return products + batch * length * shape.kv_bytes / bandwidth
+    return products + batch * length * shape.kv_values * size / bandwidth

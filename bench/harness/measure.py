@@ -58,11 +58,7 @@ def alternate(turns: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, li
 
 def machine(threads: int) -> dict[str, Any]:
     """The processor, what it can do, and how busy it was when asked."""
-    fields: dict[str, str] = {}
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    has = set(fields.get("flags", fields.get("Features", "")).split())
+    fields, has = processor(), flags()
     kibibytes = int(Path("/proc/meminfo").read_text().split()[1])
     return {
         "cpu": fields.get("model name", "unknown"),
@@ -73,6 +69,21 @@ def machine(threads: int) -> dict[str, Any]:
         "memory_gb": round(kibibytes / 2**20, 1),
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def processor() -> dict[str, str]:
+    """What the system tells of its first core."""
+    fields: dict[str, str] = {}
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def flags() -> set[str]:
+    """The instructions that the processor has."""
+    fields = processor()
+    return set(fields.get("flags", fields.get("Features", "")).split())
 
 
 def cores() -> int:
@@ -86,6 +97,11 @@ def arguments(doc: str | None, *, rounds: int, quick: int) -> argparse.ArgumentP
     parser.add_argument("--quick", action="store_true", help="small cases, under 5 minutes")
     parser.add_argument("--rounds", type=int, help=f"times each side is measured: {rounds}, quick {quick}")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads of each side: all cores")
+    parser.add_argument(
+        "--dtype",
+        choices=["bfloat16", "float32"],
+        help="of both sides; what this processor multiplies faster",
+    )
     parser.set_defaults(usual=(quick, rounds))
     return parser
 
@@ -95,6 +111,7 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -
     if given.rounds is None:
         quick, usual = given.usual
         given.rounds = quick if given.quick else usual
+    given.dtype = given.dtype or ("bfloat16" if {"avx512_bf16", "amx_bf16"} & flags() else "float32")
     del given.usual
     return given
 
@@ -103,7 +120,7 @@ class Report:
     """Prints what a benchmark found: a JSON object a line, with all that a reader needs to judge it."""
 
     def __init__(self, bench: str, given: argparse.Namespace) -> None:
-        self.bench, self.quick = bench, given.quick
+        self.bench, self.quick, self.dtype = bench, given.quick, given.dtype
         self.machine = machine(given.threads)
         self._others = Others()
 
@@ -117,6 +134,7 @@ class Report:
         told = {"bench": self.bench, "against": None, "ratio": None, **found}
         told |= {
             "quick": self.quick,
+            "dtype": self.dtype,
             "others": others,
             "machine": self.machine,
             "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -32,7 +32,7 @@ class Peak:
         return {"tflops": rounded(self.rate / 1e12), "by_shape": self.by_shape}
 
 
-def peak(rates: Worker, dtype: str = "bfloat16", *, quick: bool = False) -> Peak:
+def peak(rates: Worker, dtype: str, *, quick: bool = False) -> Peak:
     """Measure it now."""
     found = {
         "x".join(map(str, shape)): rates.call("gemm", **_named(shape), dtype=dtype)
@@ -42,10 +42,10 @@ def peak(rates: Worker, dtype: str = "bfloat16", *, quick: bool = False) -> Peak
     return Peak(max(one["rate"] for one in found.values()), told)
 
 
-def decode_rates(rates: Worker, shape: Shape, batch: int) -> dict[str, float]:
+def decode_rates(rates: Worker, shape: Shape, batch: int, dtype: str) -> dict[str, float]:
     """FLOP/s of each of the model's matrices at ``batch`` rows, by name."""
     return {
-        name: rates.call("gemm", **_named((batch, i, o)), dtype="bfloat16")["rate"]
+        name: rates.call("gemm", **_named((batch, i, o)), dtype=dtype)["rate"]
         for name, (i, o, _) in shape.matrices.items()
     }
 

@@ -23,7 +23,7 @@ from harness.channel import Channel, forget_peak, peak_gb, serve, settings, vers
 class Parts:
     """The model's end tokens never end a reply here: lengths are forced, the same for every system."""
 
-    def __init__(self, model: Any, dtype: str = "bfloat16", memory_gb: float = 1.0) -> None:
+    def __init__(self, model: Any, dtype: str = "auto", memory_gb: float = 1.0) -> None:
         self.policy = load_policy(model, dtype=dtype)
         self.policy.end_ids = frozenset()
         self.engine = build_engine(Component(name="local"), self.policy)

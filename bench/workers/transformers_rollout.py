@@ -1,4 +1,4 @@
-"""Worker: `generate` of `transformers`, in bf16 with its dynamic cache, its best mode on a CPU.
+"""Worker: `generate` of `transformers`, with its dynamic cache, its best mode on a CPU.
 
 It pads prompts on the left and goes on until the longest reply is complete; a reply's tokens beyond the
 length that was asked for are thrown away. Log-probabilities are not asked for, which is faster still.
@@ -16,7 +16,8 @@ from harness.channel import Channel, forget_peak, peak_gb, serve, settings, vers
 
 if __name__ == "__main__":
     channel = Channel()
-    model = AutoModelForCausalLM.from_pretrained(settings()["model"], dtype=torch.bfloat16).eval()
+    given = settings()
+    model = AutoModelForCausalLM.from_pretrained(given["model"], dtype=getattr(torch, given["dtype"])).eval()
     model.generation_config.eos_token_id = None  # lengths are forced
 
     def rollout(groups: list[dict[str, Any]]) -> dict[str, Any]:

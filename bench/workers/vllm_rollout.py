@@ -1,4 +1,4 @@
-"""Worker: vLLM for CPUs, in its own environment: compiled, bf16, with the log-prob of each sampled token.
+"""Worker: vLLM for CPUs, in its own environment: compiled, with the log-prob of each sampled token.
 
 The benchmark's environment variables bind it to all cores and keep its engine in this process. Text is
 not decoded, and the prefix cache is emptied between turns, as new weights would have it.
@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
     engine = LLM(
         model=settings()["model"],
-        dtype="bfloat16",
+        dtype=settings()["dtype"],
         max_model_len=1024,
         max_num_seqs=256,
         seed=0,

@@ -60,7 +60,7 @@ def test_smollm2_has_its_parameters() -> None:
     """All but the norms: 134,515,008 parameters - 61 norms × 576 = 134,479,872."""
     shape = Shape.of(SMOLLM2)
     assert shape.weights + shape.vocabulary * shape.width == 134_479_872
-    assert shape.kv_bytes == 23_040  # 30 layers × 2 × 3 heads × 64 × 2 bytes
+    assert shape.kv_values == 11_520  # 30 layers × 2 × 3 heads × 64
 
 
 def test_the_matrices_are_those_of_the_model() -> None:
@@ -98,7 +98,7 @@ def test_the_ideal_decode_step_by_hand() -> None:
     """At 1000 FLOP/s for every matrix and 2 sequences: 2·2·(288 + 40) = 1312 FLOP = 1.312 s; keys and
     values of 2 × 5 tokens × 16 bytes (2 layers × 2 × 1 head × 2 × 2 bytes) at 160 bytes/s = 1 s."""
     rates = dict.fromkeys(TINY.matrices, 1000.0)
-    assert decode_seconds(TINY, rates, 160.0, batch=2, length=5.0) == pytest.approx(2.312)
+    assert decode_seconds(TINY, rates, 160.0, batch=2, length=5.0, size=2) == pytest.approx(2.312)
 
 
 def test_a_fraction_is_of_the_rate() -> None:

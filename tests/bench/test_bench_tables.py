@@ -18,7 +18,14 @@ def spread(median: float) -> dict[str, float]:
 
 
 def line(bench: str, case: str, **more: Any) -> dict[str, Any]:
-    common = {"against": None, "ratio": None, "quick": False, "others": 0.01, "at": "2026-01-02T03:04:05"}
+    common = {
+        "against": None,
+        "ratio": None,
+        "quick": False,
+        "dtype": "bfloat16",
+        "others": 0.01,
+        "at": "2026-01-02T03:04:05",
+    }
     return {"bench": bench, "case": case, "machine": MACHINE, **common, **more}
 
 
