@@ -36,7 +36,7 @@ def gemm(rows: int, inner: int, outer: int, dtype: str, seconds: float = 0.3) ->
         run = torch.ops.mkldnn._linear_pointwise
         ways["prepacked"] = fastest(lambda: run(x, packed, None, "none", [], ""), seconds)
         if kind is torch.float32 and torch.backends.mkl.is_available():
-            kept = torch.ops.mkl._mkl_reorder_linear_weight(w.to_mkldnn(), rows)
+            kept = torch.ops.mkl._mkl_reorder_linear_weight(w, rows)
             ways["mkl packed"] = fastest(lambda: torch.ops.mkl._mkl_linear(x, kept, w, None, rows), seconds)
     way = min(ways, key=lambda name: ways[name])
     return {"rate": 2 * rows * inner * outer / ways[way], "way": way}

@@ -1,7 +1,7 @@
 """The layers of the common dense families (Llama, Mistral, Qwen 2 and 3), run on fused kernels.
 
-The weights are the module's own; nothing is copied but, for sampling in bf16, the matrices in the layout
-that the processor multiplies fastest. `check.verify_packing` holds the result against `transformers` at every
+The weights are the module's own; nothing is copied but, for sampling, the matrices in the layout that the
+processor multiplies fastest. `check.verify_packing` holds the result against `transformers` at every
 load, and tests do so for each family. Any other architecture, device or machine takes the module's own path.
 """
 
@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from covey import kernels
+from covey.kernels.packed import Packed, available
 from covey.models import attention
 from covey.models.attention import Layout
 from covey.models.fused import AddNorm, Gated, Rotate
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_ROWS = 128
-"""Rows that packed matrices are laid out for: about as many sequences as are decoded at once."""
 
 
 def dense_of(module: Any) -> Dense | None:
@@ -58,8 +57,10 @@ class Dense:
 
     def packed(self) -> _Packed | None:
         """The matrices laid out for sampling, anew after every change of a weight; None where the module's
-        own are used: while learning, and in fp32, where the layout gains nothing."""
-        if torch.is_grad_enabled() or self.body.embed_tokens.weight.dtype is not torch.bfloat16:
+        own are used: while learning, when there is no room for a second copy, and where no library keeps a
+        layout."""
+        if torch.is_grad_enabled() or not available(self.body.embed_tokens.weight.dtype):
+            self._packed = None
             return None
         if self._packed is None or not self._packed.current():
             self._packed = None  # freed first: two copies would be a peak of their own
@@ -128,18 +129,15 @@ class _Matrix:
 
     def __init__(self, *named: tuple[str, nn.Linear]) -> None:
         self.names = [f"{name}.weight" for name, _ in named]
-        self.rows = [linear.out_features for _, linear in named]
-        weights = [linear.weight.detach() for _, linear in named]
-        joined = torch.cat(weights) if len(weights) > 1 else weights[0]
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(joined, _ROWS)
+        self.weights = [linear.weight.detach() for _, linear in named]
         biases = [x.bias.detach() for _, x in named if x.bias is not None]
-        self.bias = torch.cat(biases) if biases else None
+        self.packed = Packed(self.weights, torch.cat(biases) if biases else None)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return self.packed(x)
 
     def unpacked(self) -> Iterator[tuple[str, Tensor]]:
-        yield from zip(self.names, self.weight.to_dense().split(self.rows), strict=True)
+        yield from zip(self.names, self.packed.unpacked(self.weights), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +154,11 @@ class _Packed:
     @torch.no_grad()
     def __init__(self, module: Any) -> None:
         names = {id(m): n for n, m in module.named_modules()}
-        self._made_of: list[
-            tuple[nn.Linear, Tensor, int]
-        ] = []  # layer, its weight, how often that had changed
+        self._made_of: list[tuple[nn.Linear, tuple[object, ...]]] = []
         self.layers: list[_Matrices] = []
 
         def matrix(*linears: nn.Linear) -> _Matrix:
-            self._made_of += [(x, x.weight, x.weight._version) for x in linears]
+            self._made_of += [(x, _state(x.weight)) for x in linears]
             return _Matrix(*((names[id(x)], x) for x in linears))
 
         for layer in module.base_model.layers:
@@ -179,10 +175,15 @@ class _Packed:
 
     def current(self) -> bool:
         """Whether the module's weights are still the tensors, and hold the values, that this was made of."""
-        return all(x.weight is w and w._version == version for x, w, version in self._made_of)
+        return all(_state(linear.weight) == state for linear, state in self._made_of)
 
     def unpacked(self) -> Iterator[tuple[str, Tensor]]:
         for mats in self.layers:
             for matrix in (mats.qkv, mats.o, mats.gate_up, mats.down):
                 yield from matrix.unpacked()
         yield from self.head.unpacked()
+
+
+def _state(weight: Tensor) -> tuple[object, ...]:
+    """Which tensor it is and how often it has changed; `Module.to` changes the type of the very parameter."""
+    return id(weight), weight.data_ptr(), weight.dtype, weight._version
