@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).with_name("native.cpp")
+LAYOUT = Path(__file__).with_name("packed.py")
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math",
     "-ffp-contract=fast", "-shared", "-fPIC",
@@ -42,8 +43,12 @@ def why_not() -> str | None:
 
 
 def identity() -> str | None:
-    """Which kernels a run computes with, for its record: a hash of their source and of what built them."""
-    return None if loaded() is None else f"native {_key(_compiler() or '')[:16]}"
+    """Which kernels a run computes with, for its record: a hash of their source, of what built them, and of
+    how matrices are laid out."""
+    if loaded() is None:
+        return None
+    facts = _key(_compiler() or "") + LAYOUT.read_text("utf-8")
+    return f"native {hashlib.sha256(facts.encode()).hexdigest()[:16]}"
 
 
 @functools.cache
