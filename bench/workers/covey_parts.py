@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "8000")  # as the command line does, before torch is imported
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from covey.algo import preset
 from covey.build.components import build_engine

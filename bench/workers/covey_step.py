@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "8000")  # as the command line does, before torch is imported
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from covey.build import train
 from covey.config import parse

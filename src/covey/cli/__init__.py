@@ -42,8 +42,6 @@ def main() -> None:
     # Two of torch's threads that spin while a neighbour holds their core wait a time slice at every
     # operation: on a busy laptop a step took ten times as long. Idle, the short spin costs nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "8000")
-    # Every step of sampling reads all weights from end to end, which is faster in pages of 2 MB.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         result = app(sys.argv[1:])
     except CoveyError as error:
