@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
 
 import pytest
 
@@ -282,3 +284,17 @@ def test_a_sandbox_that_doesnt_start_runs_nothing(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("covey.sandbox.interpreter.DRIVER", "import sys; sys.exit('out of order')")
     with pytest.raises(CoveyError, match=r"didn't start \(exited\): out of order"):
         sandbox.run("print(1)", backend=confined)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("opentelemetry") is not None, reason="opentelemetry is installed")
+def test_monty_looks_for_no_telemetry_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sandbox.call("def f(x):\n    return x\n", "f", [[1]], backend="monty") == [1]
+    looked: list[str] = []
+
+    class Finder:
+        def find_spec(self, name: str, *_: object) -> None:
+            looked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert sandbox.call("def f(x):\n    return x\n", "f", [[1], [2]], backend="monty") == [1, 2]
+    assert looked == []

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib.util
 import inspect
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from covey.sandbox.channel import Ended, parse
 from covey.sandbox.child import from_wire, to_wire
@@ -59,9 +61,19 @@ def _pool(role: str, process: int) -> Any:
     """
     from pydantic_monty import Monty
 
+    _without_telemetry()
     pool = Monty(max_processes=MOST_WORKERS, max_checkouts_per_worker=PROGRAMS_PER_WORKER).__enter__()
     atexit.register(lambda: pool.__exit__(None, None, None) if os.getpid() == process else None)
     return pool
+
+
+def _without_telemetry() -> None:
+    """Where OpenTelemetry isn't installed, let Python know it.
+
+    Monty imports it at every call, and Python looks through all of its path each time: half of a test's time.
+    """
+    if importlib.util.find_spec("opentelemetry") is None:
+        cast("dict[str, object]", sys.modules).setdefault("opentelemetry", None)
 
 
 class Worker:
