@@ -327,6 +327,16 @@ def test_other_recipes_pass(trained: Callable[..., Path], changes: dict[str, Any
     assert all(check.status == "ok" for check in report.checks)
 
 
+def test_an_interval_without_ends_passes(trained: Callable[..., Path]) -> None:
+    """One held-out problem, and values beyond 0 and 1: nothing is known of the spread."""
+    run = trained(
+        eval={"problems": 1}, reward={"name": "overlong", "max_tokens": 3, "cache_tokens": 3}, steps=1
+    )
+    assert (RunReader(run).summary() or {})["before"]["greedy"]["low"] == "-inf"
+    report = verify(run)
+    assert report.ok, places(report)
+
+
 def graders() -> set[str]:
     """Processes of this one's that grade."""
     found = set()

@@ -77,6 +77,15 @@ def test_a_run_verifies_and_can_be_measured(trained: Path, covey) -> None:
     assert 0 <= measured["greedy"]["low"] <= measured["greedy"]["mean"] <= measured["greedy"]["high"] <= 1
 
 
+def test_a_measure_is_json_where_an_interval_has_no_ends(trained: Path, covey) -> None:
+    """JSON has no infinity, and Python's ``json`` writes one all the same."""
+    shaped = '{ name = "overlong", max_tokens = 8, cache_tokens = 8 }'
+    code, out, _ = covey("eval", str(trained), "--json", "--eval.problems", "1", "--reward", shaped)
+    assert code == 0
+    measured = json.loads(out, parse_constant=pytest.fail)
+    assert measured["greedy"]["low"] == "-inf"
+
+
 def test_an_existing_run_is_not_overwritten(trained: Path, covey) -> None:
     before = (trained / "metrics.jsonl").read_bytes()
     code, _, err = covey("train", TINY, "--run", str(trained))

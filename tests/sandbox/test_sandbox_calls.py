@@ -286,7 +286,9 @@ def test_a_sandbox_that_doesnt_start_runs_nothing(monkeypatch: pytest.MonkeyPatc
         sandbox.run("print(1)", backend=confined)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("opentelemetry") is not None, reason="opentelemetry is installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("opentelemetry") is not None, reason="opentelemetry is installed"
+)
 def test_monty_looks_for_no_telemetry_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sandbox.call("def f(x):\n    return x\n", "f", [[1]], backend="monty") == [1]
     looked: list[str] = []

@@ -13,6 +13,7 @@ from covey.build import assemble
 from covey.evals.evaluate import difference, summary
 from covey.records import hash_file
 from covey.records.migrations import Row
+from covey.records.numbers import spell
 from covey.types import Answer, Completion, CoveyError, Evaluation, Request, StopReason
 
 FREE = ("run", "train_seconds")
@@ -134,7 +135,7 @@ def summarized(record: Record) -> Check:
         check.skipped = "the run has no summary.json: it didn't reach its end"
         return check
     place = {"file": "summary.json"}
-    wanted = outcome(record.evaluations)
+    wanted = spell(outcome(record.evaluations))  # of one problem alone, an interval has no end
     wanted["evaluations"] = {str(step): hash_file(path) for step, path in record.layout.evaluations().items()}
     wanted["chain"] = record.chain[-1].get("hash") if record.chain else None
     for name in [n for n in wanted if n not in record.summary]:

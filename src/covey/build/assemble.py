@@ -27,6 +27,7 @@ from covey.models import Policy, load_policy
 from covey.models.loading import locate
 from covey.protocols import Engine, Interactive, Reward, Sampler, Task, Weighted
 from covey.records import code_version, environment, hash_file, hash_tree
+from covey.rewards.gold import check_all
 from covey.rollout import Mixed, Order, SynchronousSource, Uniform
 from covey.types import CoveyError, Problem, Sampling
 
@@ -63,12 +64,9 @@ def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None =
     problems, heldout = task.problems("train"), task.problems("heldout")
     if not len(problems):
         raise CoveyError(f"[task] {recipe.task.name!r} has no training problems")
-    if callable(check := getattr(reward, "check", None)):
-        check(problems[0])
     draw_of(recipe, task, len(problems))
     parts = Parts(recipe, algorithm, task, reward, problems, chosen(heldout, recipe.eval.problems))
-    if callable(check_all := getattr(reward, "check_all", None)):
-        check_all([*some(problems, MOST_CHECKED), *parts.heldout])
+    check_all(reward, [*some(problems, MOST_CHECKED), *parts.heldout])
     return parts
 
 

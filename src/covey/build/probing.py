@@ -13,6 +13,7 @@ from covey.build.mixed import rewards_of
 from covey.config import Component, parse, read
 from covey.rewards.by_part import PART
 from covey.rewards.examples import EXAMPLES, NUMBERS
+from covey.rewards.gold import check_kind
 from covey.rewards.probe import Findings, probe
 from covey.types import Problem
 
@@ -38,8 +39,7 @@ def probe_reward(
     else:
         task = build_task(parsed.task)
         chosen = list(islice(chain(task.problems("train"), task.problems("heldout")), problems))
-    if callable(check := getattr(reward, "check", None)):
-        check(chosen[0])
+    check_kind(reward, chosen[0])
     try:
         return probe(reward, chosen, full)
     finally:

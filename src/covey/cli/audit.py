@@ -81,10 +81,11 @@ def compare(one: Path, other: Path, *, json: bool = False) -> None:
         Print one JSON object.
     """
     from covey.audit.compare import compare as compare_runs
+    from covey.records.numbers import spell
 
     found = compare_runs(one, other)
     if json:
-        print(jsonlib.dumps(found.as_json()))
+        print(jsonlib.dumps(spell(found.as_json())))
         return
     _differences(found)
     _results(found)

@@ -21,10 +21,11 @@ def evaluate(target: Path, *overrides: Overrides, json: bool = False) -> None:
         Print one JSON object.
     """
     from covey.build.measure import measure, recipe_of_target
+    from covey.records.numbers import spell
 
     result = measure(recipe_of_target(target, overrides))
     if json:
-        print(jsonlib.dumps(result))
+        print(jsonlib.dumps(spell(result)))
         return
     for kind in ("greedy", "sampled"):
         at = result[kind]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from covey.protocols import Reward, submitted
+from covey.rewards.gold import check_all
 from covey.types import CoveyError, Episode, Problem, Score
 
 PART = "mixture_part"
@@ -38,9 +39,7 @@ class ByPart:
             self._of(problem)
             parts.setdefault(problem.columns[PART], []).append(problem)
         for label, mine in parts.items():
-            for name, given in (("check", mine[0]), ("check_all", mine)):
-                if callable(check := getattr(self.rewards[label], name, None)):
-                    check(given)
+            check_all(self.rewards[label], mine)
 
     def close(self) -> None:
         """End the processes that rewards have."""

@@ -17,9 +17,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from covey.rewards.answer import check_tag, final
-from covey.types import CoveyError, Episode, Score
+from covey.rewards.gold import refused
+from covey.types import CoveyError, Episode, Problem, Score
 
 TAIL_CHARACTERS = 4096
 
@@ -43,8 +45,10 @@ class Choice:
 
     ``letters`` are those that name options. With ``tag`` only what stands in the reply's one
     ``<tag>…</tag>`` is read, otherwise its last 4,096 characters. The score is None when the gold answer is
-    no such letter; ``(B)`` and ``B.`` are read as ``B``.
+    no such letter, which `check` refuses before a run; ``(B)`` and ``B.`` are read as ``B``.
     """
+
+    checks_all: ClassVar[bool] = True
 
     letters: str = "ABCDEFGHIJ"
     tag: str | None = None
@@ -53,6 +57,11 @@ class Choice:
         check_tag(self.tag)
         if not re.fullmatch(r"[A-Z]{2,}", self.letters) or len(set(self.letters)) < len(self.letters):
             raise CoveyError(f"letters are two capitals or more, each once, not {self.letters!r}")
+
+    def check(self, problem: Problem) -> None:
+        """Raise CoveyError when the problem's gold answer is no letter."""
+        if reason := self._score("", problem.answer).error:
+            raise refused(problem, reason)
 
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
         return [self._score(episode.text, episode.problem.answer) for episode in episodes]

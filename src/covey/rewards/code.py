@@ -23,9 +23,10 @@ import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from covey import sandbox
+from covey.rewards.gold import refused
 from covey.sandbox import Failure, Limits
 from covey.types import CoveyError, Episode, Problem, Score
 
@@ -39,11 +40,13 @@ class Code:
 
     ``seconds`` and ``memory_mb`` are for all tests of one reply, and for each case where a case is a whole
     program. ``unsafe_local`` lets programs run without walls where no sandbox works. Tests that can't be
-    used give None and say why.
+    used give None and say why; `check` refuses such a problem before a run.
 
     Raises:
         CoveyError: no sandbox works here.
     """
+
+    checks_all: ClassVar[bool] = True
 
     seconds: float = 3.0
     memory_mb: int = 512
@@ -56,9 +59,11 @@ class Code:
         return [self._score(episode) for episode in episodes]
 
     def _score(self, episode: Episode) -> Score:
+        if reason := unusable(episode.problem):
+            return Score(None, error=f"problem {episode.problem.id}: {reason}")
         try:
             failed = self._failure(episode.text, episode.problem)
-        except CoveyError as error:  # of the problem or of the machine, and not of the reply
+        except CoveyError as error:  # of the machine, and not of the reply
             return Score(None, error=str(error))
         if failed is not None and failed.kind == "tests":
             return Score(
@@ -66,33 +71,25 @@ class Code:
             )
         return Score(float(failed is None))
 
+    def check(self, problem: Problem) -> None:
+        """Raise CoveyError when the problem has no tests that can be used. They aren't run."""
+        if reason := unusable(problem):
+            raise refused(problem, reason)
+
     def _failure(self, text: str, problem: Problem) -> Failure | None:
-        columns, where = problem.columns, f"problem {problem.id}"
+        """Why a reply's program fails the problem's usable tests, or None. Raises CoveyError: no sandbox."""
+        columns = problem.columns
         limits = Limits(seconds=self.seconds, memory_mb=self.memory_mb)
         function, prefix = columns.get("entry_point"), columns.get("prefix") or ""
-        if function is not None and not _is_name(function):
-            raise CoveyError(f"{where}: entry_point must be the name of a function, not {function!r}")
-        if not isinstance(prefix, str):
-            raise CoveyError(f"{where}: prefix must be Python text")
         program = program_of(text, prefix, function)
-        test, cases = columns.get("test"), columns.get("cases")
-        if isinstance(test, str) and function:
-            tests = f"{prefix}\n{test}"
+        if function and isinstance(columns.get("test"), str):
+            tests = f"{prefix}\n{columns['test']}"
             return sandbox.check(program, tests, function, limits=limits, unsafe_local=self.unsafe_local)
-        if not isinstance(cases, list | tuple) or not cases or not all(map(_is_case, cases)):
-            raise CoveyError(
-                f"{where}: reward code needs the columns test and entry_point, or a list of cases, each with "
-                f"an input and an output; there are: {', '.join(columns) or 'none'}"
-            )
         if function:
-            return self._calls(program, function, cases, limits, where)
-        return self._runs(program, cases, limits, where)
+            return self._calls(program, function, columns["cases"], limits)
+        return self._runs(program, columns["cases"], limits)
 
-    def _calls(
-        self, program: str, function: str, cases: Sequence[Any], limits: Limits, where: str
-    ) -> Failure | None:
-        if not all(isinstance(case["input"], list | tuple) for case in cases):
-            raise CoveyError(f"{where}: with an entry_point, a case's input is the list of its arguments")
+    def _calls(self, program: str, function: str, cases: Sequence[Any], limits: Limits) -> Failure | None:
         inputs = [case["input"] for case in cases]
         values = sandbox.call(program, function, inputs, limits=limits, unsafe_local=self.unsafe_local)
         for case, value in zip(cases, values, strict=True):
@@ -102,14 +99,34 @@ class Code:
                 return Failure("wrong")
         return None
 
-    def _runs(self, program: str, cases: Sequence[Any], limits: Limits, where: str) -> Failure | None:
-        if not all(isinstance(case[key], str) for case in cases for key in ("input", "output")):
-            raise CoveyError(f"{where}: without an entry_point, a case's input and output are texts")
+    def _runs(self, program: str, cases: Sequence[Any], limits: Limits) -> Failure | None:
         for case in cases:
             done = sandbox.run(program, stdin=case["input"], limits=limits, unsafe_local=self.unsafe_local)
             if done.status != "ok" or _lines(done.stdout) != _lines(case["output"]):
                 return Failure("wrong", done.status)
         return None
+
+
+def unusable(problem: Problem) -> str | None:
+    """Why a problem's columns are no tests that can be used, or None when they are."""
+    columns = problem.columns
+    function, test, cases = columns.get("entry_point"), columns.get("test"), columns.get("cases")
+    if function is not None and not _is_name(function):
+        return f"entry_point must be the name of a function, not {function!r}"
+    if not isinstance(columns.get("prefix") or "", str):
+        return "prefix must be Python text"
+    if isinstance(test, str) and function:
+        return None
+    if not isinstance(cases, list | tuple) or not cases or not all(map(_is_case, cases)):
+        return (
+            "reward code needs the columns test and entry_point, or a list of cases, each with an input and "
+            f"an output; there are: {', '.join(columns) or 'none'}"
+        )
+    if function and not all(isinstance(case["input"], list | tuple) for case in cases):
+        return "with an entry_point, a case's input is the list of its arguments"
+    if not function and not all(isinstance(case[key], str) for case in cases for key in ("input", "output")):
+        return "without an entry_point, a case's input and output are texts"
+    return None
 
 
 def program_of(text: str, prefix: str = "", function: str | None = None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from covey.protocols import Reward, submitted
+from covey.rewards.gold import check_all, check_kind
 from covey.types import CoveyError, Episode, Fault, Problem, Score
 
 Role: TypeAlias = Literal["add", "gate", "oracle"]
@@ -76,10 +77,12 @@ class Combine:
         return scores
 
     def check_all(self, problems: Sequence[Problem]) -> None:
-        """Raise CoveyError for the first problem that a part refuses which looks at all of them."""
+        """Raise CoveyError for the first problem that a part can't grade, unless it is optional."""
         for part in self.parts:
-            if callable(check := getattr(part.reward, "check_all", None)):
-                check(problems)
+            if part.optional or part.role == "oracle":
+                check_kind(part.reward, problems[0])
+            else:
+                check_all(part.reward, problems)
 
     def close(self) -> None:
         """End the processes that parts have."""
@@ -90,8 +93,7 @@ class Combine:
     def check(self, problem: Problem) -> None:
         """Raise CoveyError when a part can't grade such a problem."""
         for part in self.parts:
-            if callable(check := getattr(part.reward, "check", None)):
-                check(problem)
+            check_kind(part.reward, problem)
 
     @property
     def grading(self) -> Combine | None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 from covey.rewards.answer import check_tag, final
 from covey.types import CoveyError, Episode, Problem, Score
@@ -28,6 +29,8 @@ class Countdown:
     nothing else; it is worked out in fractions, so ``/`` needn't come out even. Each number may be used as
     often as it is given, and must be used so often when ``use_all`` says it. Dividing by zero is wrong.
     """
+
+    checks_all: ClassVar[bool] = True
 
     tag: str | None = "answer"
     use_all: bool = False

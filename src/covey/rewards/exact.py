@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from covey.rewards.answer import check_tag, final, plain
-from covey.types import Episode, Score
+from covey.rewards.gold import refused
+from covey.types import Episode, Problem, Score
 
 
 @dataclass(frozen=True)
@@ -15,14 +17,22 @@ class Exact:
 
     Blanks at the ends and how many stand between words don't matter, and letters count as equal that
     Unicode calls the same (its composed form). With ``tag`` only what stands in the reply's one
-    ``<tag>…</tag>`` is compared. Without a gold answer the score is None.
+    ``<tag>…</tag>`` is compared. Without a gold answer the score is None; `check` refuses such a problem
+    before a run.
     """
+
+    checks_all: ClassVar[bool] = True
 
     tag: str | None = None
     ignore_case: bool = False
 
     def __post_init__(self) -> None:
         check_tag(self.tag)
+
+    def check(self, problem: Problem) -> None:
+        """Raise CoveyError when the problem has no gold answer."""
+        if reason := self._score("", problem.answer).error:
+            raise refused(problem, reason)
 
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
         return [self._score(episode.text, episode.problem.answer) for episode in episodes]

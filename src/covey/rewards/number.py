@@ -31,8 +31,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
-from covey.types import Episode, Score
+from covey.rewards.gold import refused
+from covey.types import Episode, Problem, Score
 
 TAIL_CHARACTERS = 4096
 MAX_DIGITS = 1000
@@ -51,8 +53,16 @@ _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 class Number:
     """1.0 when the reply's last number equals ``Problem.answer``, else 0.0, truncated replies included.
 
-    Without a gold answer, or with one that isn't a number, the score is None and says so.
+    Without a gold answer, or with one that isn't a number, the score is None and says so; `check` refuses
+    such a problem before a run.
     """
+
+    checks_all: ClassVar[bool] = True
+
+    def check(self, problem: Problem) -> None:
+        """Raise CoveyError when the problem's gold answer is no number."""
+        if reason := score("", problem.answer).error:
+            raise refused(problem, reason)
 
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
         return [score(episode.text, episode.problem.answer) for episode in episodes]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from covey.rewards.answer import plain
-from covey.types import CoveyError, Episode, Score
+from covey.rewards.gold import refused
+from covey.types import CoveyError, Episode, Problem, Score
 
 TAIL_CHARACTERS = 4096
 
@@ -28,6 +30,8 @@ class Regex:
         CoveyError: the pattern is none.
     """
 
+    checks_all: ClassVar[bool] = True
+
     pattern: str
     ignore_case: bool = False
 
@@ -36,6 +40,11 @@ class Regex:
             re.compile(self.pattern)
         except re.error as error:
             raise CoveyError(f"the pattern {self.pattern!r} is no regular expression: {error}") from error
+
+    def check(self, problem: Problem) -> None:
+        """Raise CoveyError when the pattern captures an answer and the problem has none."""
+        if reason := self._score("", problem.answer).error:
+            raise refused(problem, reason)
 
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
         return [self._score(episode.text, episode.problem.answer) for episode in episodes]
