@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from covey.types import CoveyError
+from covey.types import MOST_KEPT, CoveyError, Sampling
 
 
 class _Section(BaseModel):
@@ -123,6 +123,13 @@ class Rollout(_Section):
     """Answers sampled to each problem; a group of one has nothing to compare with."""
     max_new_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=1.0, gt=0)
+    top_k: int = _later(0, ge=0, le=MOST_KEPT)
+    """Likeliest ids that a token is drawn from; 0 is all. What is kept is recorded with each token, and
+    the learner's log-probs are over the same ids; evaluations draw from all. See docs/algorithms.md."""
+    top_p: float = _later(1.0, gt=0, le=1)
+    """Of those, the fewest whose share of them reaches this; it needs top_k."""
+    min_p: float = _later(0.0, ge=0, lt=1)
+    """Of those, the ones at least so many times as likely as the likeliest; it needs top_k."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     refills: int = Field(default=1, ge=0)
     """Rounds of fresh problems that may replace groups without a signal."""
@@ -133,6 +140,16 @@ class Rollout(_Section):
     engine: Named = Component(name="local")
     draw: Named = _later(Component(name="uniform"))
     """Which problems come next: uniform, retire or curriculum; see docs/tasks.md."""
+
+    @model_validator(mode="after")
+    def _truncates(self) -> Rollout:
+        _ = self.sampling
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """How a rollout's tokens are drawn."""
+        return Sampling(self.max_new_tokens, self.temperature, self.top_k, self.top_p, self.min_p)
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]

@@ -65,12 +65,46 @@ class Problem:
     columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+MOST_KEPT = 1024
+"""Ids that truncated sampling may keep of a token's vocabulary: they are recorded for every token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn: ``temperature`` 0 is greedy; ``max_new_tokens`` counts the end token."""
+    """How tokens are drawn: ``temperature`` 0 is greedy; ``max_new_tokens`` counts the end token.
+
+    With ``top_k`` above 0 the distribution at the temperature is truncated: the ``top_k`` likeliest ids
+    are kept, of these the fewest whose share of them reaches ``top_p``, and of those the ones at least
+    ``min_p`` times as likely as the likeliest. Greedy tokens are as they are.
+
+    Raises ValueError for a value out of range, and for ``top_p`` or ``min_p`` without ``top_k``, which
+    could keep tens of thousands of ids.
+    """
 
     max_new_tokens: int
     temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.top_k <= MOST_KEPT:
+            raise ValueError(f"top_k is from 0 (all) to {MOST_KEPT}, not {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is above 0 and at most 1 (all), not {self.top_p}")
+        if not 0 <= self.min_p < 1:
+            raise ValueError(f"min_p is from 0 (all) to below 1, not {self.min_p}")
+        if self.top_k == 0 and (self.top_p < 1 or self.min_p > 0):
+            raise ValueError(
+                f"top_p and min_p narrow what top_k keeps: set top_k, to at most {MOST_KEPT}. Alone they may "
+                "keep most of a vocabulary where the model is unsure, and the ids that every token keeps are "
+                "recorded and trained on"
+            )
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some of the distribution is cut off, so that what is kept has to be told."""
+        return self.top_k > 0 and self.temperature > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +136,11 @@ class Completion:
     """Tokens out, exactly as sampled; they are never re-tokenized.
 
     ``token_ids`` includes the end token when one was sampled. ``sampler_logp`` has one value per
-    token, under the very distribution the token was drawn from (temperature included), or is
-    None for an engine that can't report it; such a completion can't be trained on.
+    token, under the very distribution the token was drawn from (temperature and truncation included),
+    or is None for an engine that can't report it; such a completion can't be trained on.
+
+    ``kept`` has for each token the ids that sampling kept of the vocabulary, ascending, or is None where
+    it didn't truncate (`Sampling.truncates`): the learner's distribution is over the very same ids.
     """
 
     token_ids: tuple[int, ...]
@@ -111,6 +148,7 @@ class Completion:
     stop: StopReason
     policy_version: int
     text: str = ""
+    kept: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +194,17 @@ class Episode:
         """One value per chosen token, or None when any turn lacks them."""
         parts = [turn.completion.sampler_logp for turn in self.turns]
         return None if any(p is None for p in parts) else tuple(x for p in parts for x in p or ())
+
+    @property
+    def kept(self) -> tuple[tuple[int, ...], ...] | None:
+        """The ids kept at each chosen token, or None when no turn was truncated. Raises ValueError when
+        only some were."""
+        parts = [turn.completion.kept for turn in self.turns if turn.completion.token_ids]
+        if all(part is None for part in parts):
+            return None
+        if any(part is None for part in parts):
+            raise ValueError("some replies of the episode say which ids sampling kept, and some don't")
+        return tuple(ids for part in parts for ids in part or ())
 
     @property
     def chosen_ids(self) -> tuple[int, ...]:

@@ -82,6 +82,10 @@ def test_an_unknown_key_names_the_one_meant(values: dict[str, Any], message: str
         ({"seed": 1.5}, "seed", "input should be a valid integer"),
         ({"rollout": {"temperature": 0}}, "rollout.temperature", "input should be greater than 0, not 0"),
         ({"rollout": 3}, "rollout", "input should be a valid dictionary"),
+        ({"rollout": {"top_k": 1025}}, "rollout.top_k", "input should be less than or equal to 1024"),
+        ({"rollout": {"top_p": 0}}, "rollout.top_p", "input should be greater than 0"),
+        ({"rollout": {"top_p": 0.9}}, "rollout", "set top_k, to at most 1024"),
+        ({"rollout": {"min_p": 0.1}}, "rollout", "set top_k, to at most 1024"),
         (
             {"train": {"learning_rate": float("inf")}},
             "train.learning_rate",
@@ -100,6 +104,14 @@ def test_a_wrong_value_is_named_with_its_key(values: dict[str, Any], key: str, m
     found = complaint({**SMALL, **values})
     assert found.startswith(f"the recipe: '{key}'")
     assert message in found
+
+
+def test_truncation_is_in_the_recipe_only_where_there_is_some() -> None:
+    plain = parse({**SMALL, "rollout": {"top_k": 0, "top_p": 1.0, "min_p": 0.0}})
+    assert plain.model_dump(mode="json") == parse(SMALL).model_dump(mode="json")
+    cut = parse({**SMALL, "rollout": {"top_k": 50, "top_p": 0.9}})
+    assert {"top_k": 50, "top_p": 0.9}.items() <= cut.model_dump(mode="json")["rollout"].items()
+    assert (cut.rollout.sampling.top_k, cut.rollout.sampling.top_p) == (50, 0.9)
 
 
 def test_a_group_of_one_is_told_why() -> None:

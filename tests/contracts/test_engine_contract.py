@@ -51,13 +51,18 @@ def fp32() -> Policy:
 
 
 def requests_of(
-    policy: Policy, groups: Sequence[tuple[str, int]], temperature: float = 1.0, most: int = 24, seed: int = 0
+    policy: Policy,
+    groups: Sequence[tuple[str, int]],
+    temperature: float = 1.0,
+    most: int = 24,
+    seed: int = 0,
+    **truncation: float,
 ) -> list[Request]:
     """``groups``: a prompt and how many answers to it."""
     return [
         Request(
             policy.chat.prompt([{"role": "user", "content": text}]),
-            Sampling(most, temperature),
+            Sampling(most, temperature, **truncation),
             DrawKey(seed, 0, f"{number}:{text}", sample),
         )
         for number, (text, count) in enumerate(groups)
@@ -184,6 +189,60 @@ def test_a_batch_of_many_is_many_batches_of_one(name: str, family: str) -> None:
         assert alone.token_ids == completion.token_ids
         assert alone.stop is completion.stop
         assert alone.sampler_logp == pytest.approx(completion.sampler_logp, abs=1e-5)
+
+
+CUT = {"top_k": 9, "top_p": 0.9, "min_p": 0.01}
+
+
+def test_truncated_the_key_alone_decides_too(engine: Engine, policy: Policy) -> None:
+    asked = requests_of(policy, MIXED, **CUT)
+    first = answers(engine, asked)
+    assert first == answers(engine, asked)
+    assert tokens(first) == tokens(answers(engine, asked[::-1])[::-1])
+    [other] = answers(engine, [replace(asked[0], key=replace(asked[0].key, seed=1))])
+    assert other.token_ids != first[0].token_ids
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_what_was_kept_is_told_for_every_token(engine: Engine, policy: Policy, temperature: float) -> None:
+    bound = BOUND[str(policy.dtype).removeprefix("torch.")]
+    asked = requests_of(policy, MIXED, temperature, **CUT)
+    sizes: set[int] = set()
+    unmasked: list[float] = []
+    for request, completion in zip(asked, answers(engine, asked), strict=True):
+        assert completion.kept is not None
+        assert len(completion.kept) == len(completion.token_ids)
+        for token, ids in zip(completion.token_ids, completion.kept, strict=True):
+            assert token in ids
+            assert list(ids) == sorted(set(ids))
+            sizes.add(len(ids))
+        # sampler_logp is of what was drawn from: over the kept ids, and no others
+        assert compare(policy, request.prompt_ids, completion, temperature) <= bound
+        unmasked.append(compare(policy, request.prompt_ids, replace(completion, kept=None), temperature))
+    assert max(unmasked) > bound
+    assert 1 <= min(sizes) < max(sizes) <= CUT["top_k"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_is_kept_is_no_matter_of_the_batch(name: str, family: str) -> None:
+    policy = policy_of(family)
+    asked = requests_of(policy, MIXED, **CUT)
+    # siblings that are cut otherwise, not at all, or greedy, in one batch
+    how = [asked[0].sampling, Sampling(24), Sampling(24, 0.7, top_k=3), Sampling(24, 0.0, top_k=3)]
+    asked = [replace(request, sampling=how[n % 4]) for n, request in enumerate(asked)]
+    for request, completion in zip(asked, answers(ENGINES[name](policy), asked), strict=True):
+        [alone] = answers(ENGINES[name](policy), [request])
+        assert (alone.token_ids, alone.kept) == (completion.token_ids, completion.kept)
+        assert (completion.kept is not None) == request.sampling.truncates
+        assert alone.sampler_logp == pytest.approx(completion.sampler_logp, abs=1e-5)
+
+
+def test_what_isn_t_truncated_is_as_it_was(engine: Engine, policy: Policy) -> None:
+    plain = requests_of(policy, MIXED)
+    nothing = requests_of(policy, MIXED, top_k=0, top_p=1.0, min_p=0.0)
+    assert answers(engine, plain) == answers(engine, nothing)
+    assert all(completion.kept is None for completion in answers(engine, plain))
 
 
 def test_an_engine_follows_its_learner(fp32: Policy) -> None:

@@ -34,7 +34,7 @@ def rollout() -> Callable[..., list[Group]]:
     the policy itself; prompts and replies are of unequal length."""
 
     def sample(
-        policy: Policy, rewards: Sequence[Sequence[float | None]], temperature: float = 1.0
+        policy: Policy, rewards: Sequence[Sequence[float | None]], temperature: float = 1.0, **cut: float
     ) -> list[Group]:
         problems = [
             Problem(f"p{n}", ({"role": "user", "content": f"what is {n}" + "?" * (3 * n)},))
@@ -42,7 +42,7 @@ def rollout() -> Callable[..., list[Group]]:
         ]
         prompts = [policy.chat.prompt(problem.messages) for problem in problems]
         asked = [
-            Request(prompt, Sampling(MOST, temperature), DrawKey(0, 0, problem.id, s))
+            Request(prompt, Sampling(MOST, temperature, **cut), DrawKey(0, 0, problem.id, s))
             for problem, prompt, values in zip(problems, prompts, rewards, strict=True)
             for s in range(len(values))
         ]
@@ -65,7 +65,8 @@ def rollout() -> Callable[..., list[Group]]:
 def shorter(completion: Completion, length: int) -> Completion:
     logp = completion.sampler_logp
     assert logp is not None
-    return Completion(completion.token_ids[:length], logp[:length], completion.stop, 0)
+    kept = None if completion.kept is None else completion.kept[:length]
+    return Completion(completion.token_ids[:length], logp[:length], completion.stop, 0, kept=kept)
 
 
 @pytest.fixture

@@ -54,7 +54,9 @@ def completions(draw: st.DrawFn) -> Completion:
     tokens = draw(ids)
     values = st.lists(logps, min_size=len(tokens), max_size=len(tokens)).map(tuple)
     stop, version = draw(st.sampled_from(StopReason)), draw(st.integers(0, 9))
-    return Completion(tokens, draw(st.none() | values), stop, version, draw(st.text(max_size=8)))
+    several = st.lists(st.integers(0, 2**31), max_size=4, unique=True).map(sorted).map(tuple)
+    kept = draw(st.none() | st.lists(several, min_size=len(tokens), max_size=len(tokens)).map(tuple))
+    return Completion(tokens, draw(st.none() | values), stop, version, draw(st.text(max_size=8)), kept)
 
 
 @st.composite

@@ -51,6 +51,16 @@ def test_stopped_and_resumed_is_the_same_run(whole: Path, tmp_path: Path, after:
     assert result.summary | free == {k: v for k, v in there.items() if k not in ("schema", "file")} | free
 
 
+def test_the_same_with_truncated_sampling(tmp_path: Path) -> None:
+    cut = {"rollout": {"top_k": 12, "top_p": 0.9}}
+    whole = train(small(**cut), tmp_path / "whole").run
+    run = stop(tmp_path / "run", 2, **cut)
+    resume(run)
+
+    assert b'"kept"' in (run / "rollouts" / "000002.jsonl").read_bytes()
+    assert contents(run) == contents(whole)
+
+
 def test_the_same_in_bf16_with_master_weights(tmp_path: Path) -> None:
     bf16 = {"model": {"dtype": "bfloat16"}}
     whole = train(small(**bf16), tmp_path / "whole").run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,19 @@ import pytest
 from covey.engines.scripted import ScriptedChat, ScriptedEngine
 from covey.rollout import Attempt, Limits, SynchronousSource, Talk, play
 from covey.rollout.episode import seed_of
-from covey.types import CoveyError, DrawKey, Ending, Episode, Message, Problem, Request, Sampling, Score
+from covey.types import (
+    Completion,
+    CoveyError,
+    DrawKey,
+    Ending,
+    Episode,
+    Message,
+    Problem,
+    Request,
+    Sampling,
+    Score,
+    StopReason,
+)
 
 NO_LIMITS = Limits()
 PROBLEM = Problem("p", ({"role": "user", "content": "go"},))
@@ -154,3 +166,35 @@ def test_without_an_environment_an_episode_is_one_reply() -> None:
     [(index, episode)] = play(attempts(1), engine, ScriptedChat(), Sampling(10))
     assert (index, episode.ended, episode.text, len(episode.turns)) == (0, None, "x", 1)
     assert engine.asked == [(Request(attempts(1)[0].prompt_ids, Sampling(10), DrawKey(7, 3, "p", 0)),)]
+
+
+class Says:
+    """A sampler that answers with one token, and says of it what it is told to."""
+
+    def __init__(self, kept: tuple[tuple[int, ...], ...] | None, stop: StopReason = StopReason.END) -> None:
+        self.kept, self.stop = kept, stop
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        for index in range(len(requests)):
+            yield index, Completion((9,), (-1.0,), self.stop, 0, "", self.kept)
+
+
+@pytest.mark.parametrize(
+    ("kept", "sampling", "message"),
+    [
+        (None, Sampling(10, top_k=5), "doesn't say which ids it kept"),
+        (((9,),), Sampling(10), "truncated what it was asked to draw from the whole"),
+        (((9,), (9,)), Sampling(10, top_k=5), "for 2 of 1 tokens"),
+    ],
+)
+@pytest.mark.parametrize("talk", [None, Talk(Echo())])
+def test_a_sampler_tells_what_it_kept_where_it_has_to(
+    kept: tuple[tuple[int, ...], ...] | None, sampling: Sampling, message: str, talk: Talk | None
+) -> None:
+    with pytest.raises(CoveyError, match=f"problem 'p': the engine .*{message}"):
+        list(play(attempts(1), Says(kept), Chatting(), sampling, talk))
+
+
+def test_a_sampler_that_failed_need_not_tell() -> None:
+    [(_, episode)] = play(attempts(1), Says(None, StopReason.ERROR), Chatting(), Sampling(10, top_k=5))
+    assert episode.failure == "the engine failed"

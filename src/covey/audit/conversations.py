@@ -12,7 +12,7 @@ from covey.audit.recorded import Record
 from covey.build.conversation import talk_of
 from covey.protocols import Interactive
 from covey.rollout import Attempt, Talk, play
-from covey.types import Completion, CoveyError, DrawKey, Episode, Request, Sampling, StopReason
+from covey.types import Completion, CoveyError, DrawKey, Episode, Request, StopReason
 
 
 def has_conversations(record: Record, meanings: Meanings) -> bool:
@@ -59,8 +59,7 @@ def _compare(
     check: Check, place: dict[str, Any], recorded: Episode, key: DrawKey, meaning: Meaning, talk: Talk | None
 ) -> None:
     prompt = recorded.turns[0].context_ids if recorded.turns else ()
-    rollout = meaning.recipe.rollout
-    sampling = Sampling(rollout.max_new_tokens, rollout.temperature)
+    sampling = meaning.recipe.rollout.sampling
     try:
         attempt = Attempt(recorded.problem, prompt, key)
         [(_, again)] = play([attempt], _Recorded(recorded), there(meaning.chat), sampling, talk)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from covey.audit.conversations import conversations, has_conversations
 from covey.audit.drawn import redrawn
 from covey.audit.findings import Check, Place
+from covey.audit.kept import has_kept, kept
 from covey.audit.meaning import Meaning, Meanings, there
 from covey.audit.recorded import Record
 from covey.records.rows import as_json
@@ -24,7 +25,7 @@ SampledCheck: TypeAlias = Callable[[Check, Record, Meanings], None]
 def sampled_checks(record: Record, meanings: Meanings) -> Iterator[Check]:
     """Every check of the groups, those of a last step without its update among them."""
     for name, unit, run, needs in CHECKS:
-        if run is conversations and not has_conversations(record, meanings):
+        if name in FOR_SOME and not FOR_SOME[name](record, meanings):
             continue
         check = Check(name, unit, skipped=meanings.without(*needs))
         if not check.skipped:
@@ -157,11 +158,15 @@ CHECKS: tuple[tuple[str, str, SampledCheck, tuple[str, ...]], ...] = (
     ("texts", "completions decoded again", texts, ("tokenizer",)),
     ("stops", "completions that end where they must", stops, ("tokenizer",)),
     ("sampler logp", "completions with one log-probability a token", sampler_logp, ()),
+    ("kept ids", "tokens among the ids that their sampling kept", kept, ()),
     ("policy versions", "completions sampled by the newest weights", versions, ()),
     ("rewards", "completions graded again", scores, ("reward",)),
     ("exclusions", "groups kept or left out by their scores", exclusions, ()),
 )
 """Name, what is counted, the check, and the parts of a recipe that it needs."""
+
+FOR_SOME = {"conversations": has_conversations, "kept ids": has_kept}
+"""Checks of what only some runs have, and which those are."""
 
 
 def _groups(record: Record, meanings: Meanings) -> Iterator[tuple[dict[str, int], Group, Meaning]]:

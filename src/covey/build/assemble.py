@@ -29,7 +29,7 @@ from covey.protocols import Engine, Interactive, Reward, Sampler, Task, Weighted
 from covey.records import code_version, environment, hash_file, hash_tree
 from covey.rewards.gold import check_all
 from covey.rollout import Mixed, Order, SynchronousSource, Uniform
-from covey.types import CoveyError, Problem, Sampling
+from covey.types import CoveyError, Problem
 
 GIB = 1 << 30
 MOST_CHECKED = 20_000  # problems whose gold answers are read before a run
@@ -198,7 +198,8 @@ def reference_of(recipe: Recipe) -> Policy:
 def micro_batch_tokens(parts: Parts, policy: Policy, *, fused: bool | None = None) -> int:
     """Packed tokens per micro-batch, from the memory budget; for ``fused`` see `footprint`."""
     longest = longest_episode(parts, policy)
-    return footprint(policy, longest=longest, fused=fused).tokens(parts.recipe.train.memory_gb * GIB)
+    size = footprint(policy, longest=longest, fused=fused, kept=parts.recipe.rollout.top_k)
+    return size.tokens(parts.recipe.train.memory_gb * GIB)
 
 
 def longest_episode(parts: Parts, policy: Policy) -> int:
@@ -253,7 +254,7 @@ def source_of(parts: Parts, policy: Policy, engine: Engine, reward: Reward) -> S
         engine,
         chat_of(parts.task, policy),
         reward,
-        Sampling(recipe.rollout.max_new_tokens, recipe.rollout.temperature),
+        recipe.rollout.sampling,
         problems_per_step=recipe.rollout.problems_per_step,
         group_size=recipe.rollout.group_size,
         seed=recipe.seed,

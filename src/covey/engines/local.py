@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from covey.engines.sampling import draw, uniforms
+from covey.engines.sampling import draw, draw_kept, uniforms
 from covey.models import Decoder, Policy
 from covey.models.weights import computed_with
-from covey.types import Completion, CoveyError, Request, StopReason, Weights
+from covey.types import Completion, CoveyError, Request, Sampling, StopReason, Weights
 
 
 class LocalEngine:
@@ -83,7 +83,8 @@ class LocalEngine:
     def _completion(self, r: _Running) -> Completion:
         assert r.stop is not None
         text = self.policy.chat.text(r.token_ids)
-        return Completion(tuple(r.token_ids), tuple(r.logp), r.stop, self.policy.version, text)
+        kept = tuple(r.kept) if r.request.sampling.truncates else None
+        return Completion(tuple(r.token_ids), tuple(r.logp), r.stop, self.policy.version, text, kept)
 
 
 @dataclass(slots=True)
@@ -107,6 +108,7 @@ class _Running:
     column: int = -1
     token_ids: list[int] = field(default_factory=list)
     logp: list[float] = field(default_factory=list)
+    kept: list[tuple[int, ...]] = field(default_factory=list)
     stop: StopReason | None = None
 
 
@@ -205,14 +207,21 @@ class _Schedule:
 
     def _draw(self, logits: Tensor, running: list[_Running]) -> None:
         """Sample one token for each sequence and note why those that end do."""
-        device = logits.device
-        numbers = [r.uniforms[len(r.token_ids)] for r in running]
-        heat = [r.request.sampling.temperature for r in running]
-        ids, logp = draw(
-            logits,
-            torch.tensor(numbers, dtype=torch.float64, device=device),
-            torch.tensor(heat, dtype=torch.float32, device=device),
-        )
+        for sampling, rows in _by_truncation(running).items():
+            alike = [running[row] for row in rows]
+            part = logits if len(rows) == len(running) else logits[rows]
+            numbers = [r.uniforms[len(r.token_ids)] for r in alike]
+            uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+            if sampling is None:
+                heat = [r.request.sampling.temperature for r in alike]
+                ids, logp = draw(part, uniform, torch.tensor(heat, dtype=torch.float32, device=logits.device))
+            else:
+                ids, logp, kept = draw_kept(part, uniform, sampling)
+                for r, own in zip(alike, kept, strict=True):
+                    r.kept.append(own)
+            self._append(alike, ids, logp)
+
+    def _append(self, running: list[_Running], ids: Tensor, logp: Tensor) -> None:
         for r, token, value in zip(running, ids.tolist(), logp.tolist(), strict=True):
             r.token_ids.append(token)
             r.logp.append(value)
@@ -220,3 +229,12 @@ class _Schedule:
                 r.stop = StopReason.END
             elif len(r.token_ids) == r.request.sampling.max_new_tokens:
                 r.stop = StopReason.LENGTH
+
+
+def _by_truncation(running: list[_Running]) -> dict[Sampling | None, list[int]]:
+    """Which sequences are cut off alike; under None those that aren't, whatever their temperature."""
+    rows: dict[Sampling | None, list[int]] = {}
+    for row, r in enumerate(running):
+        how = r.request.sampling
+        rows.setdefault(replace(how, max_new_tokens=0) if how.truncates else None, []).append(row)
+    return rows

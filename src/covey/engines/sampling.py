@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from covey import kernels
-from covey.types import DrawKey
+from covey.types import DrawKey, Sampling
 
 _BLOCK = 256
 
@@ -47,6 +47,58 @@ def draw(logits: Tensor, uniform: Tensor, temperature: Tensor) -> tuple[Tensor, 
     picked, share = _inverse(mass, uniform)
     picked = torch.where(greedy, best, picked)
     return picked, (mass.gather(1, picked[:, None])[:, 0].double() / share).log().float()
+
+
+def draw_kept(
+    logits: Tensor, uniform: Tensor, sampling: Sampling
+) -> tuple[Tensor, Tensor, list[tuple[int, ...]]]:
+    """(token ids ``[B]``, their ``sampler_logp`` ``[B]`` fp32, each row's kept ids ascending), truncated.
+
+    logits ``[B, V]``; uniform ``[B]`` float64; ``sampling`` truncates. The log-probability is of the
+    distribution drawn from, which is over the kept ids alone. Each row is a function of its own logits
+    and number: of equally likely ids at the edge the lower ones are kept. As with `draw`, a row whose
+    logits aren't numbers has a NaN for its log-probability.
+    """
+    ids = _likeliest(logits, min(sampling.top_k, logits.shape[1]))
+    values = logits.gather(1, ids).float()
+    top = values.amax(1, keepdim=True)
+    broken = ~top[:, 0].isfinite()
+    values, top = values.masked_fill(broken[:, None], 0.0), top.masked_fill(broken[:, None], 0.0)
+    mass = ((values - top) / sampling.temperature).double().exp()
+    kept = _kept(mass, sampling)
+    mass = torch.where(kept, mass, 0.0)
+    # in order of ids, as the whole distribution is gone through: near-equals that change places move nothing
+    upto = mass.cumsum(1)
+    at = _first_above(upto, uniform * upto[:, -1])[:, None]
+    logp = (mass.gather(1, at)[:, 0] / upto[:, -1]).log().float().masked_fill(broken, torch.nan)
+    several = ids[kept].split(kept.sum(1).tolist())
+    return ids.gather(1, at)[:, 0], logp, [tuple(row.tolist()) for row in several]
+
+
+def _likeliest(logits: Tensor, count: int) -> Tensor:
+    """The ``count`` largest of each row, by ascending id ``[B, count]``; of equals the lower ids."""
+    values, ids = logits.topk(min(count + 1, logits.shape[1]))
+    least = values[:, count - 1]
+    if count < values.shape[1]:
+        for row in (values[:, count] == least).nonzero()[:, 0].tolist():  # topk takes any of equals
+            reach = (logits[row] >= least[row]).nonzero()[:, 0]
+            above = logits[row, reach] > least[row]
+            ids[row, :count] = torch.cat([reach[above], reach[~above]])[:count]
+    return ids[:, :count].sort(1).values
+
+
+def _kept(mass: Tensor, sampling: Sampling) -> Tensor:
+    """Which of the likeliest ids top_p and min_p leave, bool ``[B, K]``.
+
+    mass: float64, the likeliest id's 1. Both leave a beginning of the ids in falling order.
+    """
+    falling, order = mass.sort(dim=1, descending=True, stable=True)
+    upto = falling.cumsum(1)
+    before = torch.nn.functional.pad(upto[:, :-1], (1, 0))
+    keep = (falling > 0) & (falling >= sampling.min_p)
+    if sampling.top_p < 1:
+        keep &= before < sampling.top_p * upto[:, -1:]
+    return torch.zeros_like(keep).scatter(1, order, keep)
 
 
 def _inverse(mass: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

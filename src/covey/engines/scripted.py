@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from covey.types import Completion, Message, Request, StopReason, Weights
+from covey.types import Completion, CoveyError, Message, Request, StopReason, Weights
 
 END = 0
 """The end token; every other id is a character's code point."""
@@ -17,6 +17,7 @@ class ScriptedEngine:
     A reply's token ids are its characters' code points and the end token, cut off at
     ``max_new_tokens``; every token's ``sampler_logp`` is ``logp``. The reply None is an engine that
     failed. Requests are answered last one first, as an engine may. ``asked`` keeps each call's requests.
+    It has no distribution to truncate: such a request raises CoveyError.
     """
 
     def __init__(
@@ -41,6 +42,11 @@ class ScriptedEngine:
             yield index, self._completion(requests[index])
 
     def _completion(self, request: Request) -> Completion:
+        if request.sampling.truncates:
+            raise CoveyError(
+                f"problem {request.key.problem_id!r}: a scripted engine has no distribution to truncate: "
+                "leave top_k, top_p and min_p out"
+            )
         text = self.reply(request)
         if text is None:
             return Completion((), (), StopReason.ERROR, self.version)

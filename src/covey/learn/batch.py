@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from covey.algo import Algorithm, advantages, token_weights
-from covey.models import Policy
+from covey.models import Kept, Policy
 from covey.models.tree import Tree, shared_stem
 from covey.types import CoveyError, Episode, Group, Sample, StopReason
 
@@ -24,8 +24,9 @@ from covey.types import CoveyError, Episode, Group, Sample, StopReason
 class Trained:
     """One episode on its way through the update. ``reply`` is all that follows the shared prompt:
     chosen tokens, and in a conversation the environment's between them; ``chosen`` marks the
-    former. ``weight`` is each chosen token's share of its optimizer step's loss. The last three are
-    what a look before the update found (`covey.learn.look`), where there was one."""
+    former. ``weight`` is each chosen token's share of its optimizer step's loss; ``kept`` are the ids
+    that truncated sampling kept at each. The last three are what a look before the update found
+    (`covey.learn.look`), where there was one."""
 
     group: int
     sample: int
@@ -35,6 +36,7 @@ class Trained:
     sampler_logp: tuple[float, ...]
     advantage: float
     weight: float
+    kept: tuple[tuple[int, ...], ...] | None = None
     old_logp: tuple[float, ...] = ()
     ref_logp: tuple[float, ...] = ()
     selected: tuple[float, ...] = ()
@@ -77,19 +79,31 @@ class MicroBatch:
             predictors.append(before[mask])
             chosen.append(token_ids[places[mask]])
             sequence.append(torch.full((int(mask.sum()),), i, device=places.device))
-        return Packed(tree, token_ids, torch.cat(predictors), torch.cat(chosen), torch.cat(sequence))
+        picked = torch.cat(chosen)
+        kept = self._kept(picked)
+        return Packed(tree, token_ids, torch.cat(predictors), picked, torch.cat(sequence), kept)
+
+    def _kept(self, chosen: Tensor) -> Kept | None:
+        several = [s.kept for s in self.sequences]
+        if all(kept is None for kept in several):
+            return None
+        if any(kept is None for kept in several):
+            raise CoveyError("some sequences were sampled from truncated distributions, and some weren't")
+        return Kept.of([ids for kept in several for ids in kept or ()], chosen)
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """token_ids ``[T]``; of each chosen token: the packed index of its predictor, its id, and the
-    number of its sequence, all ``[tokens]`` in the order of the sequences."""
+    number of its sequence, all ``[tokens]`` in the order of the sequences; and the ids that sampling
+    kept there, where it truncated."""
 
     tree: Tree
     token_ids: Tensor
     predictors: Tensor
     chosen: Tensor
     sequence: Tensor
+    kept: Kept | None = None
 
 
 def prepare(
@@ -208,4 +222,5 @@ def _trained(group: int, episode: Episode, advantage: float, weight: float) -> T
         episode.sampler_logp,
         advantage,
         weight,
+        episode.kept,
     )

@@ -208,7 +208,8 @@ class PolicyLearner:
         """(log-prob, entropy) of every chosen token, and where each stands."""
         packed = part.pack(policy)
         hidden = policy.hidden(packed.token_ids, packed.tree, packed.tree.positions)
-        logp, entropy = chosen_logprobs(policy, hidden[packed.predictors], packed.chosen, self.temperature)
+        states = hidden[packed.predictors]
+        logp, entropy = chosen_logprobs(policy, states, packed.chosen, self.temperature, packed.kept)
         return logp, entropy, packed
 
 

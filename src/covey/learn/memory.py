@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from covey import kernels
 from covey.models import Policy
 from covey.models.dense import covered
 from covey.models.fused import LONGEST
+from covey.models.kept import KEPT_BYTES
 from covey.models.logprobs import CHUNK_BYTES, FUSED_CHUNK_BYTES
 
 GIB = 1 << 30
@@ -44,9 +45,10 @@ _COPIES = 4
 """A chunk's logits stand in memory so often: themselves, shaped, log-softmax, gradient."""
 
 
-def footprint(policy: Policy, *, longest: int, fused: bool | None = None) -> Footprint:
+def footprint(policy: Policy, *, longest: int, fused: bool | None = None, kept: int = 0) -> Footprint:
     """Estimate from the model's shape; ``longest`` is a whole sequence's length in tokens. ``fused``: whether
     it is run on the CPU's kernels, for a policy that stands for one that will be or was; None asks it.
+    ``kept``: ids that truncated sampling keeps at a token, at most.
 
     A layer run by `transformers` keeps about 12 copies of its input and 4 of its widened state, 3 more of its
     input in fp32 (the norms), and its attention weights, in fp32 and again in the dtype of computation where
@@ -55,8 +57,13 @@ def footprint(policy: Policy, *, longest: int, fused: bool | None = None) -> Foo
     """
     if fused is None:
         fused = kernels.usable(policy.head.weight)
-    if fused and covered(policy.module):
-        return _fused(policy)
+    whole = _fused(policy) if fused and covered(policy.module) else _plain(policy, longest, fused)
+    kept = min(kept, policy.vocabulary)
+    ids = 8 * kept  # held for the whole micro-batch, where a chunk's logits come and go
+    return replace(whole, per_token=whole.per_token + ids, logits=whole.logits + KEPT_BYTES * kept)
+
+
+def _plain(policy: Policy, longest: int, fused: bool) -> Footprint:
     config = policy.module.config.get_text_config()
     item = policy.dtype.itemsize
     width = config.hidden_size

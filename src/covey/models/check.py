@@ -37,12 +37,18 @@ def compare(
     """Largest difference in nats between ``sampler_logp`` and a plain forward pass.
 
     ``temperature`` is the one it was sampled at; greedy completions report the untempered
-    distribution, which is 1.
+    distribution, which is 1. A truncated one is compared over the ids that were kept.
     """
     if completion.sampler_logp is None:
         raise ValueError("the engine reported no log-probs")
     logits = plain_logits(policy, (*prompt_ids, *completion.token_ids))
-    logp = (logits[len(prompt_ids) - 1 : -1] / temperature).log_softmax(1)
+    logits = logits[len(prompt_ids) - 1 : -1] / temperature
+    if completion.kept is not None:
+        cut = torch.ones_like(logits, dtype=torch.bool)
+        for row, ids in enumerate(completion.kept):
+            cut[row, list(ids)] = False
+        logits = logits.masked_fill(cut, -torch.inf)
+    logp = logits.log_softmax(1)
     chosen = torch.tensor(completion.token_ids, device=logp.device)
     mine = torch.tensor(completion.sampler_logp, device=logp.device)
     return (logp.gather(1, chosen[:, None])[:, 0] - mine).abs().max().item()

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from covey import kernels
+from covey.models.kept import Kept, kept_logprobs
 from covey.models.policy import Policy, shape_logits
 
 CHUNK_BYTES = 64 << 20
@@ -25,13 +26,18 @@ def chosen_logprobs(
     hidden: Float[Tensor, "tokens width"],
     chosen: Int[Tensor, " tokens"],
     temperature: float = 1.0,
+    kept: Kept | None = None,
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
     """(``logp``, entropy in nats) of the next token after each hidden state, both fp32.
 
     Both are of the distribution ``softmax(logits / temperature)``, the one the sampler draws
     from, and both carry gradient. Logits are made chunk by chunk in the forward pass and again
     in the backward pass, so memory is bounded by one chunk whatever the number of tokens.
+
+    ``kept`` are the ids that sampling kept at each token: both are then over these alone.
     """
+    if kept is not None:
+        return kept_logprobs(policy, hidden, kept, temperature)
     head = policy.head
     bias = head.bias if head.bias is not None else None
     if policy.plain_head and kernels.usable(hidden, head.weight):

@@ -5,7 +5,9 @@ row and an ``episode`` row per sample, written before the update; then a ``sampl
 episode, written after it. What most episodes share is written once:
 
 - A first turn without ``context_ids`` continues the ``prompt_ids`` of its problem row, a later one has
-  nothing before it. An episode has ``ended`` when an environment took part, and ``error`` when it failed.
+  nothing before it. Where sampling was truncated it has ``kept``: for each token the ids it was drawn
+  from, ascending, the first as it is and every further one as its distance to the one before.
+- An episode has ``ended`` when an environment took part, and ``error`` when it failed.
 - A sample without ``sampler_logp`` was trained with the sampler's log-probs of its episode, and one
   without ``token_ids`` on its episode's chosen tokens.
 - One without ``old_logp``, ``ref_logp`` or ``selected`` was trained without looking at the rollout first;
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, cast
 
 from covey.records.migrations import Row
@@ -181,6 +184,7 @@ def _turn_row(turn: Turn, prompt_ids: tuple[int, ...]) -> Row:
         "stop": done.stop,
         "policy_version": done.policy_version,
         "text": done.text,
+        **({} if done.kept is None else {"kept": [_distances(ids) for ids in done.kept]}),
     }
 
 
@@ -193,8 +197,13 @@ def _turn(row: Row, prompt_ids: tuple[int, ...]) -> Turn:
             stop=StopReason(row["stop"]),
             policy_version=row["policy_version"],
             text=row["text"],
+            kept=tuple(tuple(accumulate(ids)) for ids in row["kept"]) if "kept" in row else None,
         ),
     )
+
+
+def _distances(ids: Sequence[int]) -> list[int]:
+    return [id - before for id, before in zip(ids, (0, *ids), strict=False)]
 
 
 def _score_row(score: Score) -> Row:

@@ -93,11 +93,12 @@ def play(
     episode with `Ending.ENVIRONMENT`, which is never a score of zero.
 
     Raises:
-        CoveyError: an environment began otherwise than its problem says, or a CoveyError of its own.
+        CoveyError: an environment began otherwise than its problem says, or a CoveyError of its own; or a
+            sampler doesn't say what its truncated sampling kept.
     """
     if talk is None:
         requests = [Request(a.prompt_ids, sampling, a.key) for a in attempts]
-        for index, completion in sampler.generate(requests):
+        for index, completion in _sampled(sampler, requests):
             a = attempts[index]
             yield index, Episode(a.problem, a.key.sample, (Turn(a.prompt_ids, completion),))
         return
@@ -106,7 +107,7 @@ def play(
     running = [_started(index, attempt, talk) for index, attempt in enumerate(attempts)]
     while running:
         goes_on: list[_Running] = []
-        for place, completion in sampler.generate([one.request(sampling) for one in running]):
+        for place, completion in _sampled(sampler, [one.request(sampling) for one in running]):
             one = running[place]
             ended = _answered(one, completion, chat, sampling, talk.limits)
             if ended is None:
@@ -114,6 +115,25 @@ def play(
             else:
                 yield ended
         running = sorted(goes_on, key=lambda one: one.index)
+
+
+def _sampled(sampler: Sampler, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+    """What the sampler answers. A truncation that isn't told would be a silent bias: the learner would
+    take its log-probs over all ids."""
+    for index, completion in sampler.generate(requests):
+        request, kept = requests[index], completion.kept
+        name = f"problem {request.key.problem_id!r}: the engine"
+        if kept is not None and len(kept) != len(completion.token_ids):
+            raise CoveyError(
+                f"{name} says what it kept for {len(kept)} of {len(completion.token_ids)} tokens"
+            )
+        if completion.stop is not StopReason.ERROR and request.sampling.truncates != (kept is not None):
+            raise CoveyError(
+                f"{name} doesn't say which ids it kept (Completion.kept): leave rollout.top_k out"
+                if kept is None
+                else f"{name} truncated what it was asked to draw from the whole distribution"
+            )
+        yield index, completion
 
 
 def seed_of(key: DrawKey) -> int:
