@@ -176,7 +176,7 @@ class Train(_Section):
 class Eval(_Section):
     problems: int = Field(default=128, ge=1)
     samples: int = Field(default=4, ge=1)
-    """Answers to each held-out problem at ``rollout.temperature``, beside the greedy one."""
+    """Answers to each held-out problem at ``rollout.temperature``, untruncated, beside the greedy one."""
     every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0 is before and after only."""
 

@@ -36,7 +36,8 @@ _PAPERS = {
         kl=Choice("k3", {"coefficient": 0.001}),
     ),
     # DeepSeek-V3.2 2512.02556 eq. 5-9. Conventions: the clip range, δ (0.5) and β (R1-Zero's 0.001;
-    # "weak or none" for maths) are not disclosed.
+    # "weak or none" for maths) are not disclosed. Its Keep Sampling Mask comes with the rollout: [rollout]
+    # top_k and top_p truncate, and the learner is then over the ids that were kept.
     "v3.2": Algorithm(
         advantage=Choice("mean"),
         surrogate=Choice("clip", {"low": 0.2, "high": 0.2}),
