@@ -14,6 +14,7 @@ import torch
 
 import covey.build.assemble
 import covey.engines.local
+import covey.learn.batch
 import covey.learn.learner
 import covey.models.policy
 from covey.engines import ENGINES, LocalEngine
@@ -240,6 +241,13 @@ def test_a_temperature_that_only_the_engine_knows(tmp_path: Path, monkeypatch: p
     values = recipe_values()
     values["rollout"]["temperature"] = 0.5
     diagnosed(stopped(tmp_path / "run", values), "mismatch", "another temperature")
+
+
+def test_a_truncation_that_only_the_engine_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(covey.learn.batch.MicroBatch, "_kept", lambda part, chosen: None)
+    values = recipe_values()
+    values["rollout"] |= {"top_k": 40, "top_p": 0.9}
+    diagnosed(stopped(tmp_path / "run", values), "mismatch", "top-p")
 
 
 def test_a_gradient_that_is_not_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
