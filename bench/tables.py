@@ -26,6 +26,11 @@ class Found:
         if any(line["quick"] for line in self.lines):
             raise SystemExit("these are figures of a --quick run, which shows that all works and no more")
 
+    def cases(self, bench: str, *usual: str) -> list[str]:
+        """A benchmark's cases in the usual order, then others that were measured."""
+        more = dict.fromkeys(line["case"] for line in self.lines if line["bench"] == bench)
+        return [*usual, *(case for case in more if case not in usual)]
+
     def line(self, bench: str, case: str, against: str = "") -> Line:
         """The last such line; `against` is how its peer begins. Empty when there is none."""
         fitting = [
@@ -82,7 +87,8 @@ def machines(found: Found) -> list[str]:
 
 def rollout(found: Found) -> list[str]:
     rows = []
-    for case in ("8x8x128", "2x8x128", "32x8x128", "64x1x128", "1x64x128", "8x8x16-384"):
+    usual = ("8x8x128", "2x8x128", "32x8x128", "64x1x128", "1x64x128", "8x8x16-384")
+    for case in found.cases("rollout", *usual):
         vllm, plain = (found.line("rollout", case, peer) for peer in ("vllm", "transformers"))
         speed = ("tokens_per_second",)
         ideal = found.line("roofline", f"decode {case}")
@@ -125,7 +131,7 @@ def update(found: Found) -> list[str]:
 
 def steps(found: Found) -> list[str]:
     rows = []
-    for case in ("2x8x64", "16x8x64"):
+    for case in found.cases("step_vs_trl", "2x8x64", "16x8x64"):
         default, best = (found.line("step_vs_trl", case, f"trl 1.16.0 {how}") for how in ("as it", "at its"))
         rows.append(
             [

@@ -60,6 +60,12 @@ def test_figures_stand_where_they_belong(tmp_path: Path, monkeypatch: pytest.Mon
     assert "2 of 4 cores" in text
 
 
+def test_a_case_of_ones_own_has_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = {"covey": {"seconds": spread(5)}, "peer": {"seconds": spread(40)}}
+    lines = [line("step_vs_trl", "16x8x16", against="trl 1.16.0 at its fastest", ratio=8.0, **sides)]
+    assert "| 16 × 8 × 16 | 5 (4–6) |  |  | 40 (39–41) | 8 |" in written(tmp_path, monkeypatch, lines)
+
+
 def test_learning_is_shown_with_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     curve = {"0": {"mean": 0.1, "low": 0.05, "high": 0.2}, "2": {"mean": 0.7, "low": 0.6, "high": 0.8}}
     text = written(
