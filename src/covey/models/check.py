@@ -26,9 +26,16 @@ def plain(policy: Policy) -> Iterator[None]:
 @torch.no_grad()
 def plain_logits(policy: Policy, token_ids: Sequence[int]) -> Tensor:
     """fp32 logits ``[T, vocabulary]`` of one sequence by a plain forward pass."""
+    return _plain_logits(policy, [token_ids])[0]
+
+
+def _plain_logits(policy: Policy, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The same of several in one pass: what pads a shorter one stands behind it, where it can't see it."""
+    longest = max(map(len, sequences))
+    rows = [[*ids, *[0] * (longest - len(ids))] for ids in sequences]
     with plain(policy):
-        ids = torch.tensor([list(token_ids)], device=policy.device)
-        return policy.module(ids, use_cache=False).logits[0].float()
+        logits = policy.module(torch.tensor(rows, device=policy.device), use_cache=False).logits
+    return [row[: len(ids)].float() for row, ids in zip(logits, sequences, strict=True)]
 
 
 def compare(
@@ -70,9 +77,11 @@ def verify_packing(policy: Policy, tolerance: float = 1e-3) -> None:
     tree = policy.tree([10, 9], [[5, 3], [4]], stem=8)
     try:
         packed = policy.logits(policy.hidden(torch.tensor(ids, device=policy.device), tree, tree.positions))
+        prompts = (first, first, second)
+        own = _plain_logits(policy, [[*p, *reply] for p, reply in zip(prompts, replies, strict=True)])
         worst = max(
-            _distance(packed[places], plain_logits(policy, [*prompt, *reply])[len(prompt) :])
-            for places, prompt, reply in zip(tree.reply_tokens, (first, first, second), replies, strict=True)
+            _distance(packed[places], logits[len(prompt) :])
+            for places, logits, prompt in zip(tree.reply_tokens, own, prompts, strict=True)
         )
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise CoveyError(f"{_name(policy)} can't run packed: {error}") from error
