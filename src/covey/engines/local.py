@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -191,9 +191,13 @@ class _Schedule:
         return ended
 
     def _compact(self) -> None:
-        """Give up the cells of ended sequences once a quarter of the grid is holes."""
+        """Give up the cells of ended sequences once a grid without them would be a quarter smaller.
+
+        Rows are as long as the fullest: long replies of several prompts leave holes that no move closes.
+        """
         p, n = self.decoder.grid
-        if len(self.running) > 0.75 * p * n:
+        counts = Counter(r.group.row for r in self.running)
+        if len(counts) * max(counts.values()) > 0.75 * p * n:
             return
         self.running.sort(key=lambda r: (r.group.row, r.column))
         rows, columns = (t.tolist() for t in self.decoder.compact(*self._cells()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -167,17 +168,25 @@ def _heads(q: Tensor, k: Tensor) -> tuple[int, int, int]:
     return q.shape[1], k.shape[1], q.shape[2]
 
 
-def _call(name: str, like: Tensor, *arguments: Tensor | float | int | ctypes.c_float | None) -> None:
+Argument = Tensor | float | int | ctypes.c_float | None
+_functions: dict[str, Any] = {}
+
+
+def _call(name: str, like: Tensor, *arguments: Argument) -> None:
+    call = _functions.get(name) or _function(name, arguments)
+    call(_TYPES[like.dtype], *[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])
+
+
+def _function(name: str, arguments: Sequence[Argument]) -> Any:
+    """A kernel with its signature, by its first call: wrapping each argument was a third of a small call."""
     native = loaded()
     assert native is not None
-    native[f"covey_{name}"](_TYPES[like.dtype], *map(_plain, arguments))
+    call = _functions[name] = getattr(native, f"covey_{name}")
+    call.restype, call.argtypes = None, [ctypes.c_int, *map(_kind, arguments)]
+    return call
 
 
-def _plain(value: Tensor | float | int | ctypes.c_float | None) -> object:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, float):
-        return ctypes.c_float(value)
-    if isinstance(value, int):
-        return ctypes.c_int64(value)
-    return value
+def _kind(value: Argument) -> Any:
+    if value is None or isinstance(value, Tensor):
+        return ctypes.c_void_p
+    return ctypes.c_int64 if isinstance(value, int) else ctypes.c_float
