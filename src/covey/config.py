@@ -207,6 +207,12 @@ def part_label(part: Mapping[str, Any]) -> str:
     return str(part.get("label", named.get("name") if isinstance(named, Mapping) else named))
 
 
+def part_labels(task: Component) -> tuple[str, ...]:
+    """What the parts of a mixture are called, in order; nothing for any other task."""
+    parts = task.params.get("parts") if task.name == "mixture" else None
+    return tuple(part_label(part) for part in parts) if isinstance(parts, list | tuple) else ()
+
+
 def _reward_of_parts(values: Any) -> Any:
     """Of a recipe whose task is a mixture: the rewards of its parts are its reward."""
     task = values.get("task") if isinstance(values, Mapping) else None

@@ -33,6 +33,12 @@ def reply(problem: Problem, text: str) -> Episode:
     return Episode(problem, 0, (Turn((1,), Completion((2,), (-1.0,), StopReason.END, 0, text)),))
 
 
+def test_labels_that_cant_be_told_apart_in_an_id_are_refused() -> None:
+    same = Arithmetic(low=0, high=5)
+    with pytest.raises(CoveyError, match="'a/b' reads as a problem of 'a'"):
+        Mixture([Part("a", same), Part("a/b", same)])
+
+
 def test_ids_say_their_part_and_are_unique() -> None:
     same = Arithmetic(low=0, high=5)
     task = Mixture([Part("a", same), Part("b", same, 3.0)])
@@ -142,6 +148,9 @@ def test_a_run_of_it_verifies_and_replays(tmp_path: Path) -> None:
     run = train(made, tmp_path / "run").run
     drawn = Counter(group.problem.columns[PART] for step in range(2) for group in RunReader(run).groups(step))
     assert drawn["sums"] == pytest.approx(2 * drawn["countdown"], abs=3)
+    parts = (RunReader(run).summary() or {})["parts"]
+    assert sum(part["before"]["problems"] for part in parts.values()) == 10
+    assert list(parts) == ["sums", "countdown"]
     report = verify(run)
     assert report.ok, [str(found) for check in report.checks for found in check.differences]
     assert replay(run, steps=2).ok

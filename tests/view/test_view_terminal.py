@@ -105,6 +105,28 @@ def test_plain_says_nothing_of_what_it_was_not_told() -> None:
     assert printed(out) == "step 1/9  reward –\n"
 
 
+def test_plain_tells_parts_and_what_has_no_score() -> None:
+    out = console()
+    part = {**UNSCORED, "unscored": 5, "completions": 5}
+    make_view("plain", out).evaluation(
+        2, {**BEFORE, "unscored": 5, "completions": 9, "parts": {"sums": part}}
+    )
+
+    assert printed(out).splitlines() == [
+        "held-out after 2 steps  greedy 0.125 [0.050, 0.200]  sampled 0.100 [0.070, 0.150]  "
+        "5 of 9 completions not scored",
+        "  sums  5 of 5 completions not scored",
+    ]
+
+
+def test_the_end_tells_of_each_part() -> None:
+    told = outcome({**SUMMARY, "parts": {"sums": {"before": BEFORE, "after": AFTER, "difference": {}}}})
+    assert [line for line in told if line.startswith("sums")] == [
+        "sums: greedy 0.125 [0.050, 0.200] → 0.500 [0.400, 0.600]",
+        "sums: sampled 0.100 [0.070, 0.150] → 0.450 [0.400, 0.500]",
+    ]
+
+
 def test_quiet_prints_errors_and_the_end() -> None:
     out = console()
     drive(make_view("quiet", out))

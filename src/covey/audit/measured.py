@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from covey.audit.findings import Check, Place, first_difference
 from covey.audit.meaning import Meaning, Meanings, there
 from covey.audit.recorded import Record
 from covey.audit.sampled import compare_scores, ending
 from covey.build import assemble
-from covey.evals.evaluate import difference, summary
+from covey.config import part_labels
+from covey.evals.outcome import outcome
 from covey.records import hash_file
-from covey.records.migrations import Row
 from covey.records.numbers import spell
-from covey.types import Answer, Completion, CoveyError, Evaluation, Request, StopReason
+from covey.types import Answer, Completion, Evaluation, Request, StopReason
 
 FREE = ("run", "train_seconds")
 """What the summary says that nothing else in the record implies."""
@@ -135,7 +134,8 @@ def summarized(record: Record) -> Check:
         check.skipped = "the run has no summary.json: it didn't reach its end"
         return check
     place = {"file": "summary.json"}
-    wanted = spell(outcome(record.evaluations))  # of one problem alone, an interval has no end
+    labels = part_labels(record.recipes[0][1].task)
+    wanted = spell(outcome(record.evaluations, labels))  # of one problem alone, an interval has no end
     wanted["evaluations"] = {str(step): hash_file(path) for step, path in record.layout.evaluations().items()}
     wanted["chain"] = record.chain[-1].get("hash") if record.chain else None
     for name in [n for n in wanted if n not in record.summary]:
@@ -148,18 +148,3 @@ def summarized(record: Record) -> Check:
             if found := first_difference(recorded, wanted.get(name, "nothing"), name):
                 check.differs(place, *found)
     return check
-
-
-def outcome(evaluations: Sequence[Evaluation]) -> Row:
-    """What the evaluations of a whole run come to."""
-    if not evaluations:
-        return {}
-    before, after = evaluations[0], evaluations[-1]
-    changes: dict[str, Any] = {}
-    for draw in ("greedy", "sampled"):
-        try:
-            change = difference(getattr(before, draw), getattr(after, draw))
-        except CoveyError:  # the check of the evaluations says why
-            continue
-        changes[draw] = {"mean": change.mean, "low": change.low, "high": change.high}
-    return {"before": summary(before), "after": summary(after), "difference": changes}

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from covey.build import assemble
-from covey.config import Recipe, load, parse
-from covey.evals.evaluate import summary
+from covey.config import Recipe, load, parse, part_labels
+from covey.evals.outcome import measured
 from covey.records import RunReader
 from covey.types import CoveyError
 
@@ -24,7 +24,7 @@ def recipe_of_target(target: Path, overrides: tuple[str, ...]) -> Recipe:
 
 
 def measure(recipe: Recipe) -> dict[str, Any]:
-    """`evals.summary` of the recipe's model on its held-out problems. Raises CoveyError."""
+    """`evals.outcome.measured` of the recipe's model on its held-out problems. Raises CoveyError."""
     with assemble.prepared(recipe) as parts:
         if not parts.heldout:
             raise CoveyError(
@@ -34,4 +34,4 @@ def measure(recipe: Recipe) -> dict[str, Any]:
         assemble.longest_prompt(parts, policy)
         evaluator = assemble.evaluator_of(parts, policy, assemble.engine_of(recipe, policy))
         assert evaluator is not None
-        return summary(evaluator.measure(0))
+        return measured(evaluator.measure(0), part_labels(recipe.task))

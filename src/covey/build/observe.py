@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from covey.evals.evaluate import summary
+from covey.evals.outcome import measured
 from covey.protocols import Engine, Learner, Recorder, Reward, submitted
 from covey.records import RunReader, RunWriter
 from covey.types import Completion, Episode, Evaluation, Group, Request, Score, Update, Weights
@@ -99,13 +99,20 @@ class TimedLearner:
 
 
 class Observer(Recorder):
-    """Writes the record and shows it, in the same breath."""
+    """Writes the record and shows it, in the same breath. ``labels`` are a mixture's parts, told apart in
+    what is measured."""
 
     def __init__(
-        self, writer: RunWriter, view: Progress, clock: Clock, steps: int, completed: Callable[[int], None]
+        self,
+        writer: RunWriter,
+        view: Progress,
+        clock: Clock,
+        steps: int,
+        completed: Callable[[int], None],
+        labels: Sequence[str] = (),
     ) -> None:
         self.writer, self.view, self.clock, self.steps = writer, view, clock, steps
-        self.completed = completed
+        self.completed, self.labels = completed, labels
         self.train_seconds = 0.0
         self.evaluations: list[Evaluation] = []
         self._groups: Sequence[Group] = ()
@@ -120,7 +127,7 @@ class Observer(Recorder):
         self.train_seconds = sum(sum(row.values()) - row["step"] for row in reader.timings())
         self.evaluations = reader.evaluations()
         for evaluation in self.evaluations:
-            self.view.evaluation(evaluation.step, summary(evaluation))
+            self.view.evaluation(evaluation.step, measured(evaluation, self.labels))
 
     def groups(self, step: int, groups: Sequence[Group]) -> None:
         self._groups = groups
@@ -140,4 +147,4 @@ class Observer(Recorder):
     def evaluation(self, evaluation: Evaluation) -> None:
         self.evaluations.append(evaluation)
         self.writer.evaluation(evaluation)
-        self.view.evaluation(evaluation.step, summary(evaluation))
+        self.view.evaluation(evaluation.step, measured(evaluation, self.labels))

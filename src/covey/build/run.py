@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ from covey.build.interrupt import InterruptibleSource, Interrupts
 from covey.build.keep import Completed, Keeper
 from covey.build.observe import Clock, Observer, TimedEngine, TimedLearner, TimedReward
 from covey.build.watch import TimedWatch, watch_of
-from covey.config import Recipe
-from covey.evals.evaluate import difference, summary
+from covey.config import Recipe, part_labels
+from covey.evals.outcome import outcome
 from covey.learn import PolicyLearner
 from covey.loop import measure, reinforce
 from covey.models import Policy, save_policy
 from covey.protocols import Reward, Task
 from covey.records import RunReader, RunWriter, disk_errors, hash_file
-from covey.types import CoveyError, Evaluation
+from covey.types import Evaluation
 from covey.view.progress import Progress
 
 
@@ -77,7 +76,9 @@ def carry_out(
     if at.step:
         source.restore(at.source)
     keeper = Keeper(writer, learner, source, settings=recipe.checkpoint, last=recipe.steps, at=at)
-    observer = Observer(writer, view, clock, recipe.steps, completed=keeper.completed)
+    observer = Observer(
+        writer, view, clock, recipe.steps, completed=keeper.completed, labels=part_labels(recipe.task)
+    )
     evaluator = assemble.evaluator_of(parts, policy, engine)
 
     def evaluate(step: int) -> Evaluation | None:
@@ -115,10 +116,10 @@ def carry_out(
         _save_interrupted(keeper, policy, writer, view, signal)
         raise
     _save_model(policy, run / "model")
-    outcome = _outcome(run, recipe, observer)
-    writer.summary(outcome)
-    view.finish(outcome)
-    return Result(run, run / "model", outcome)
+    found = _outcome(run, recipe, observer)
+    writer.summary(found)
+    view.finish(found)
+    return Result(run, run / "model", found)
 
 
 def _introduce(parts: assemble.Parts, policy: Policy, run: Path, view: Progress, observer: Observer) -> None:
@@ -171,19 +172,11 @@ def _shown(parts: assemble.Parts, policy: Policy, run: Path) -> dict[str, Any]:
 
 def _outcome(run: Path, recipe: Recipe, observer: Observer) -> dict[str, Any]:
     layout = observer.writer.layout
-    outcome: dict[str, Any] = {
+    found: dict[str, Any] = {
         "run": str(run),
         "steps": recipe.steps,
         "train_seconds": observer.train_seconds,
         "chain": observer.writer.head,
         "evaluations": {str(at): hash_file(path) for at, path in layout.evaluations().items()},
     }
-    if observer.evaluations:
-        before, after = observer.evaluations[0], observer.evaluations[-1]
-        outcome["before"], outcome["after"] = summary(before), summary(after)
-        outcome["difference"] = {}
-        for kind in ("greedy", "sampled"):
-            with suppress(CoveyError):  # where no problem was scored both times, there is none
-                change = difference(getattr(before, kind), getattr(after, kind))
-                outcome["difference"][kind] = {"mean": change.mean, "low": change.low, "high": change.high}
-    return outcome
+    return found | outcome(observer.evaluations, part_labels(recipe.task))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from covey.cli.options import Overrides
+from covey.view.text import safe
 
 
 def evaluate(target: Path, *overrides: Overrides, json: bool = False) -> None:
@@ -27,13 +30,20 @@ def evaluate(target: Path, *overrides: Overrides, json: bool = False) -> None:
     if json:
         print(jsonlib.dumps(spell(result)))
         return
+    _print(result)
+    for label, part in result.get("parts", {}).items():
+        print(f"\n{safe(label)}")
+        _print(part)
+
+
+def _print(measured: Mapping[str, Any]) -> None:
     for kind in ("greedy", "sampled"):
-        at = result[kind]
+        at = measured[kind]
         shown = (
             "not scored" if at["mean"] is None else f"{at['mean']:.3f}  [{at['low']:.3f}, {at['high']:.3f}]"
         )
         print(f"{kind:8} {shown}")
     print(
-        f"{result['problems']} problems, {result['completions']} completions: {result['unscored']} unscored, "
-        f"{result['truncated']} truncated; 95 % intervals over problems"
+        f"{measured['problems']} problems, {measured['completions']} completions: {measured['unscored']} "
+        f"unscored, {measured['truncated']} truncated; 95 % intervals over problems"
     )

@@ -30,7 +30,8 @@ class Mixture:
     Held out is what each part holds out, in a fixed random order.
 
     Raises:
-        CoveyError: there are no parts, two have one label, one has no training problems, or environments.
+        CoveyError: there are no parts, two labels can't be told apart, or a part has no training problems, or
+            environments.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -39,6 +40,10 @@ class Mixture:
             if labels.count(label) > 1:
                 raise CoveyError(
                     f"mixture: two parts are called {label!r}: give one of them a label of its own"
+                )
+            if inside := next((other for other in labels if other.startswith(f"{label}/")), None):
+                raise CoveyError(
+                    f"mixture: {inside!r} reads as a problem of {label!r}: give one of them another label"
                 )
         if not parts:
             raise CoveyError("mixture: it needs parts, a list of { task, reward, weight }")

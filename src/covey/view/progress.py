@@ -81,7 +81,8 @@ class Progress:
     An evaluation's ``summary`` has ``greedy`` and ``sampled``, each a mapping with ``mean``, ``low``
     and ``high``, or None where nothing was scored. The final one may have ``run``, ``steps``,
     ``train_seconds``, ``before`` and ``after`` (summaries of evaluations) and ``difference`` (the
-    paired intervals, by draw).
+    paired intervals, by draw). ``unscored`` and ``completions`` are counts, and ``parts`` has the same again
+    of each part of a mixture, by its label.
     """
 
     def start(self, plan: Mapping[str, Any]) -> None:

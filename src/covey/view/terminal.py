@@ -17,7 +17,7 @@ from covey.view.figures import duration, figure
 from covey.view.live import LiveView
 from covey.view.progress import History, Progress, StepReport
 from covey.view.text import safe
-from covey.view.wording import excluded, health, outcome, scores, trained
+from covey.view.wording import excluded, health, outcome, told, trained
 
 MODES = ("auto", "live", "plain", "quiet", "json")
 
@@ -85,8 +85,9 @@ class PlainView(QuietView):
         self.line("  ".join(parts))
 
     def evaluation(self, step: int, summary: Mapping[str, Any]) -> None:
-        measured = "  ".join(f"{draw} {score}" for draw, score in scores(summary).items())
-        self.line(f"held-out after {step} steps  {measured}")
+        self.line(f"held-out after {step} steps  {told(summary)}")
+        for label, part in summary.get("parts", {}).items():
+            self.line(f"  {label}  {told(part)}")
 
     def message(self, text: str, *, error: bool = False) -> None:
         self.line(text)

@@ -58,6 +58,14 @@ def scores(summary: Mapping[str, Any]) -> dict[str, str]:
     return {draw: interval(value) for draw in DRAWS if (value := measured(summary, draw)) is not None}
 
 
+def told(summary: Mapping[str, Any]) -> str:
+    """An evaluation in a line: its intervals by draw, and how many completions have no score."""
+    parts = [f"{draw} {score}" for draw, score in scores(summary).items()]
+    if missing := summary.get("unscored"):
+        parts.append(f"{missing} of {summary['completions']} completions not scored")
+    return "  ".join(parts)
+
+
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
     """From one evaluation's intervals to another's, by draw."""
     old, new = scores(before), scores(after)
@@ -80,12 +88,19 @@ def outcome(summary: Mapping[str, Any]) -> list[str]:
     ran = f"{summary['steps']} steps" if "steps" in summary else "done"
     if "train_seconds" in summary:
         ran += f" in {duration(summary['train_seconds'])}"
-    parts = [ran]
-    differences = summary.get("difference") or {}
-    for draw, change in changes(summary.get("before") or {}, summary.get("after") or {}).items():
-        difference = measured(differences, draw)
-        said = f", {verdict(difference)}" if difference else ""
-        parts.append(f"held-out {draw} {change}{said}")
+    parts = [ran, *_changes("held-out", summary)]
+    for label, part in (summary.get("parts") or {}).items():
+        parts += _changes(f"{label}:", part)
     if "run" in summary:
         parts.append(str(summary["run"]))
     return parts
+
+
+def _changes(of: str, summary: Mapping[str, Any]) -> list[str]:
+    """How each draw's score changed, and what may be said of the difference."""
+    said: list[str] = []
+    differences = summary.get("difference") or {}
+    for draw, change in changes(summary.get("before") or {}, summary.get("after") or {}).items():
+        difference = measured(differences, draw)
+        said.append(f"{of} {draw} {change}" + (f", {verdict(difference)}" if difference else ""))
+    return said
