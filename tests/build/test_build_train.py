@@ -39,6 +39,17 @@ def longer(completions: list[str], a: list[int], **columns: Any) -> list[float]:
     return [float(len(text)) for text in completions]
 
 
+def test_it_is_said_that_an_object_has_no_time_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "is an object of this program: it is called here, without a time limit"
+    few = {**SMALL, "steps": 1, "view": "plain"}
+    covey.train(model=TINY, task="arithmetic", reward=digits, run=tmp_path / "object", **few)
+    assert f"the reward {__name__}:digits {said}" in capsys.readouterr().out
+    covey.train(model=TINY, task="arithmetic", reward=f"{__file__}:digits", run=tmp_path / "named", **few)
+    assert said not in capsys.readouterr().out
+
+
 def test_a_function_and_sections_are_all_it_takes(tmp_path: Path) -> None:
     result = covey.train(model=TINY, task="arithmetic", reward=digits, run=tmp_path / "run", **SMALL)
     assert result.run == tmp_path / "run"

@@ -164,6 +164,21 @@ def test_an_exception_is_the_groups_and_names_its_place() -> None:
     assert errors(broken) == [message, message]
 
 
+def test_a_traceback_begins_with_the_graders_own_code() -> None:
+    def broken(completions):
+        return deeper()
+
+    def deeper() -> list[float]:
+        raise ValueError("no")
+
+    [score] = from_function(broken)(group("a"))
+    assert score.fault is not None
+    trace = score.fault.trace or ""
+    assert "in broken" in trace
+    assert "in deeper" in trace
+    assert "covey/rewards" not in trace
+
+
 @pytest.mark.parametrize(
     "failure", [SystemExit(3), RecursionError("deep"), MemoryError(), asyncio.CancelledError()]
 )

@@ -271,3 +271,14 @@ def test_a_wrong_answer_is_wrong(answer: str) -> None:
     near = [r.text for r in degenerate(Problem("p", (), answer), [], []) if "holds" in r.kind]
     assert len(near) > 1
     assert all(float(text) != float(answer) for text in near)
+
+
+def test_replies_are_graded_in_one_call_too() -> None:
+    """As a run asks for them: a function that returns one score always is right about single replies."""
+
+    def first(completions, answer):
+        return [float(completions[0][0]["content"].strip() == answer[0])]
+
+    found = probe(reward_of(first), NUMBERS)
+    whats = {fault.what for fault in found.faults}
+    assert any("not scored in one call" in what and "returned 1 scores for" in what for what in whats)

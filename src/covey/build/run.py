@@ -20,6 +20,7 @@ from covey.loop import measure, reinforce
 from covey.models import Policy, save_policy
 from covey.protocols import Reward, Task
 from covey.records import RunReader, RunWriter, disk_errors, hash_file
+from covey.rewards.pooled import Pooled
 from covey.types import Evaluation
 from covey.view.progress import Progress
 
@@ -76,9 +77,8 @@ def carry_out(
     if at.step:
         source.restore(at.source)
     keeper = Keeper(writer, learner, source, settings=recipe.checkpoint, last=recipe.steps, at=at)
-    observer = Observer(
-        writer, view, clock, recipe.steps, completed=keeper.completed, labels=part_labels(recipe.task)
-    )
+    labels = part_labels(recipe.task)
+    observer = Observer(writer, view, clock, recipe.steps, keeper.completed, labels)
     evaluator = assemble.evaluator_of(parts, policy, engine)
 
     def evaluate(step: int) -> Evaluation | None:
@@ -125,6 +125,11 @@ def carry_out(
 def _introduce(parts: assemble.Parts, policy: Policy, run: Path, view: Progress, observer: Observer) -> None:
     view.start(_shown(parts, policy, run))
     observer.recall(RunReader(run))
+    if ":" in parts.recipe.reward.name and not isinstance(parts.reward, Pooled):
+        view.message(
+            f"the reward {parts.recipe.reward.name} is an object of this program: it is called here, without "
+            "a time limit; one that is named, file.py:name, has limits"
+        )
     for note in getattr(parts.task, "notes", ()):
         view.message(note)
     if not parts.heldout:

@@ -20,6 +20,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from types import TracebackType
 from typing import Any
 
 from covey.types import CoveyError, Episode, Fault, Problem, Score
@@ -237,8 +238,16 @@ def attempt(name: str, call: Callable[[], Any]) -> Any:
         place = f" ({PurePath(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         message = str(error).strip().partition("\n")[0][:ERROR_CHARACTERS]
         kind = "memory" if isinstance(error, MemoryError) else "raised"
-        trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
+        theirs = _theirs(error.__traceback__)
+        trace = "".join(traceback.format_exception(type(error), error, theirs))[-TRACE_CHARACTERS:]
         return Failure(f"{name} raised {type(error).__name__}: {message}{place}", kind, trace)
+
+
+def _theirs(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from the call of the grader on, without what led to it."""
+    while trace and trace.tb_next and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
 
 
 def _listed(result: object, count: int) -> object:

@@ -94,6 +94,8 @@ def probe(reward: Reward, problems: Sequence[Problem], full: float | None = None
     for problem, scores in zip(problems, golds, strict=True):
         if not any(_reaches(score, full) for _, score in scores):
             trial.fault("the gold answer doesn't get full marks", problem, *_best(scores))
+    for problem, scores in zip(problems, golds, strict=True):
+        trial.together(problem, scores)
     forms = [form for form in _accepted(golds, full) if form != "bare"][:MOST_FORMS]
     answers = [problem.answer for problem in problems if problem.answer]
     for problem in problems:
@@ -128,23 +130,35 @@ class _Trial:
                 self.fault("graded differently the second time", problem, reply, second)
         return graded
 
+    def together(self, problem: Problem, graded: Sequence[tuple[Reply, Score]]) -> None:
+        """See that replies which have a score each have one in one call, too: so a run asks for them."""
+        beside = self._called(problem, [reply for reply, _ in graded])
+        for (reply, alone), score in zip(graded, beside, strict=True):
+            if alone.value is not None and score.value is None:
+                self.fault("not scored in one call with other replies", problem, reply, score)
+
     def fault(self, what: str, problem: Problem, reply: Reply, score: Score) -> None:
         why = f" ({score.error})" if score.error else ""
         self.faults.append(Fault(what + why, problem.id, reply.kind, reply.name, reply.text, score.value))
 
     def _score(self, problem: Problem, reply: Reply) -> Score:
-        completion = Completion((), None, StopReason.END, 0, reply.text)
-        episode = Episode(problem, 0, (Turn((), completion),))
         start = time.perf_counter()
-        try:
-            scores = self.reward([episode])
-        except Exception as error:  # foreign code: in a run this would end it, here it is a finding
-            scores = [Score(None, error=f"it raised {type(error).__name__}: {error}")]
-            self.fault("the reward raised", problem, reply, scores[0])
+        [score] = self._called(problem, [reply])
         self.seconds.append(time.perf_counter() - start)
-        if len(scores) != 1:
-            raise CoveyError(f"the reward returned {len(scores)} scores for one completion")
-        return scores[0]
+        return score
+
+    def _called(self, problem: Problem, replies: Sequence[Reply]) -> Sequence[Score]:
+        episodes = [_episode(problem, n, reply) for n, reply in enumerate(replies)]
+        try:
+            scores = self.reward(episodes)
+        except Exception as error:  # foreign code: in a run this would end it, here it is a finding
+            raised = Score(None, error=f"it raised {type(error).__name__}: {error}")
+            for reply in replies:
+                self.fault("the reward raised", problem, reply, raised)
+            return [raised] * len(replies)
+        if len(scores) != len(episodes):
+            raise CoveyError(f"the reward returned {len(scores)} scores for {len(episodes)} completions")
+        return scores
 
     def findings(
         self,
@@ -165,6 +179,10 @@ class _Trial:
             unscored=dict(sorted(self.unscored.items(), key=lambda item: -item[1])),
             milliseconds={name: round(1000 * seconds, 3) for name, seconds in times.items()},
         )
+
+
+def _episode(problem: Problem, sample: int, reply: Reply) -> Episode:
+    return Episode(problem, sample, (Turn((), Completion((), None, StopReason.END, 0, reply.text)),))
 
 
 def _accepted(golds: Sequence[Sequence[tuple[Reply, Score]]], full: float) -> dict[str, float]:
