@@ -88,9 +88,10 @@ def test_a_grid_gives_what_a_tree_gives(
     q, k, v = (torch.randn(t, n, size, generator=generator).to(dtype) for n in (h, kv, kv))
     want, _ = kernels.attend_tree(q, k, v, tree.families, 0.3, window)
 
-    columns, longest = len(held), max(held) + 3
-    prompt = [torch.zeros(2, kv, max(prompts), size, dtype=dtype) for _ in range(2)]
-    own = [torch.zeros(2, kv, columns, longest, size, dtype=dtype) for _ in range(2)]
+    columns, s, m = len(held), 32, 32
+    # what lies behind a prompt or behind the tokens held may be anything
+    prompt = [torch.full((2, kv, s, size), torch.nan, dtype=dtype) for _ in range(2)]
+    own = [torch.full((2, kv, columns, m, size), torch.nan, dtype=dtype) for _ in range(2)]
     last: list[int] = []
     cells: list[list[int]] = []
     at = 0
@@ -104,6 +105,7 @@ def test_a_grid_gives_what_a_tree_gives(
             at += n
             cells.append([p, column, n - 1, len(cells)])
             last.append(at - 1)
+    prompt[0], own[0] = prompt[0].transpose(2, 3).contiguous(), own[0].transpose(3, 4).contiguous()
     found = kernels.attend_grid(
         q[last], (k[last], v[last]), (prompt[0], prompt[1]), (own[0], own[1]),
         torch.tensor(cells), torch.tensor(prompts), 0.3, window,

@@ -19,10 +19,13 @@ from covey.kernels.allocator import keep_memory
 from covey.kernels.library import identity, loaded, why_not
 
 __all__ = [
-    "add_norm", "add_norm_backward", "attend_grid", "attend_tree", "attend_tree_backward", "chosen",
+    "LANES", "add_norm", "add_norm_backward", "attend_grid", "attend_tree", "attend_tree_backward", "chosen",
     "chosen_backward", "draw", "gated", "gated_backward", "identity", "keep_memory", "rotate", "usable",
     "why_not",
 ]  # fmt: skip
+
+LANES = 16
+"""Keys that attention reads at a time."""
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
@@ -114,14 +117,14 @@ def attend_grid(
 ) -> Tensor:
     """Attention ``[B, H, D]`` of one new token in each of B cells, whose key and value are stored first.
 
-    q ``[B, H, D]``, fresh ``[B, K, D]`` (rows may lie apart); prompt ``[P, K, S, D]``,
-    own ``[P, K, N, M, D]``;
+    q ``[B, H, D]``, fresh ``[B, K, D]`` (rows may lie apart); prompt key ``[P, K, D, S]`` and value
+    ``[P, K, S, D]``, own ``[P, K, N, D, M]`` and ``[P, K, N, M, D]``; S and M are multiples of `LANES`;
     cells ``[B, 4]``: row, column, own tokens held before, which of the B; neighbours of one row together;
     lengths ``[P]``: of the prompts.
     """
     q, key, value = (_whole_rows(t) for t in (q, *fresh))
     out = torch.empty(q.shape, dtype=q.dtype)
-    s, (n, m) = prompt[0].shape[2], own[0].shape[2:4]
+    s, (n, m) = prompt[1].shape[2], own[1].shape[2:4]
     _call(
         "grid_forward", q, q, q.stride(0), key, value, key.stride(0), value.stride(0), out, *prompt, *own,
         cells, lengths, q.shape[0], *_heads(q, key), s, n, m, scale, window,

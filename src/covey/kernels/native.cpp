@@ -30,6 +30,14 @@ struct bf16 {
   uint16_t bits;
 };
 
+inline vec at(const bf16 *x) {
+  typedef uint16_t narrow __attribute__((vector_size(LANES * 2)));
+  typedef uint32_t wide __attribute__((vector_size(LANES * 4)));
+  narrow v;
+  std::memcpy(&v, x, sizeof v);
+  return vec(__builtin_convertvector(v, wide) << 16);
+}
+
 inline float load(float x) { return x; }
 inline float load(bf16 x) {
   uint32_t wide = uint32_t(x.bits) << 16;
@@ -48,6 +56,13 @@ template <class T> inline float rounded(float x) {
   T t;
   store(&t, x);
   return load(t);
+}
+
+// The first n of LANES values, zeros behind them: what lies further may not be there to be read.
+template <class T> inline vec first_of(const T *x, i64 n) {
+  float wide[LANES] = {};
+  for (i64 i = 0; i < n; i++) wide[i] = load(x[i]);
+  return at(wide);
 }
 
 // exp to within 2 ulp, in a form that compilers turn into vector code; NaN stays NaN, below -87.3 it is 0.
@@ -235,12 +250,7 @@ struct Rows {
         int n = int(count - i < LANES ? count - i : LANES), m = int(length - j < LANES ? length - j : LANES);
         for (int a = 0; a < n; a++) {
           const T *x = from + (i + a) * row + j;
-          float wide[LANES] = {};
-          if (m == LANES)
-            for (int b = 0; b < LANES; b++) wide[b] = load(x[b]);
-          else
-            for (int b = 0; b < m; b++) wide[b] = load(x[b]);
-          block[a] = at(wide);
+          block[a] = m == LANES ? at(x) : first_of(x, m);
           if (keep) put(flat.data() + (place + i + a) * size + j, block[a]);
         }
         if (!turn) continue;
@@ -256,46 +266,56 @@ struct Rows {
   }
 };
 
-// scores[r][key] of `keys` keys (a multiple of LANES): the products of q [R][size] with the columns of `turned`.
-template <int R> void score(const float *q, const Rows &rows, i64 keys, float *scores, i64 width) {
-  for (i64 k = 0; k < keys; k += LANES) {
-    vec acc[R] = {};
-    const float *column = rows.turned.data() + k;
-    for (i64 j = 0; j < rows.size; j++, column += rows.capacity) {
-      vec x = at(column);
-      for (int r = 0; r < R; r++) acc[r] += q[r * rows.size + j] * x;
+// scores[r][key] of `keys` keys (a multiple of LANES): the products of q [R][padded size] with the columns of
+// `turned` [size][row].
+template <int R, class T>
+void score(const float *q, const T *turned, i64 row, i64 size, i64 keys, float *scores, i64 width) {
+  i64 wide = padded(size), k = 0;
+  for (; k + 2 * LANES <= keys; k += 2 * LANES) {  // two at a time: sums wait for their last addition
+    vec low[R] = {}, high[R] = {};
+    const T *column = turned + k;
+    for (i64 j = 0; j < size; j++, column += row) {
+      vec a = at(column), b = at(column + LANES);
+      for (int r = 0; r < R; r++) low[r] += q[r * wide + j] * a, high[r] += q[r * wide + j] * b;
     }
-    for (int r = 0; r < R; r++) put(scores + r * width + k, acc[r]);
+    for (int r = 0; r < R; r++) put(scores + r * width + k, low[r]), put(scores + r * width + k + LANES, high[r]);
   }
+  if (k == keys) return;
+  vec acc[R] = {};
+  const T *column = turned + k;
+  for (i64 j = 0; j < size; j++, column += row) {
+    vec x = at(column);
+    for (int r = 0; r < R; r++) acc[r] += q[r * wide + j] * x;
+  }
+  for (int r = 0; r < R; r++) put(scores + r * width + k, acc[r]);
 }
 
-// out[r] += the sum of weights[r][key] * flat[key], keys in order
-template <int R> void gather(const float *weights, i64 width, const Rows &rows, i64 from, i64 to, float *out) {
-  for (i64 j = 0; j < rows.size; j += 2 * LANES) {
-    bool two = j + LANES < rows.size;
+// out[r] += the sum of weights[r][key] * flat[key], keys in order; flat [key][size], out [R][padded size]
+template <int R, class T>
+void gather(const float *weights, i64 width, const T *flat, i64 size, i64 from, i64 to, float *out) {
+  i64 wide = padded(size), j = 0;
+  for (; j + 2 * LANES <= size; j += 2 * LANES) {
     vec low[R], high[R];
-    for (int r = 0; r < R; r++) {
-      low[r] = at(out + r * rows.size + j);
-      high[r] = two ? at(out + r * rows.size + j + LANES) : vec{};
-    }
-    const float *x = rows.flat.data() + from * rows.size + j;
-    if (two)
-      for (i64 k = from; k < to; k++, x += rows.size) {
-        vec a = at(x), b = at(x + LANES);
-        for (int r = 0; r < R; r++) {
-          low[r] += weights[r * width + k] * a;
-          high[r] += weights[r * width + k] * b;
-        }
+    for (int r = 0; r < R; r++) low[r] = at(out + r * wide + j), high[r] = at(out + r * wide + j + LANES);
+    const T *x = flat + from * size + j;
+    for (i64 k = from; k < to; k++, x += size) {
+      vec a = at(x), b = at(x + LANES);
+      for (int r = 0; r < R; r++) {
+        low[r] += weights[r * width + k] * a;
+        high[r] += weights[r * width + k] * b;
       }
-    else
-      for (i64 k = from; k < to; k++, x += rows.size) {
-        vec a = at(x);
-        for (int r = 0; r < R; r++) low[r] += weights[r * width + k] * a;
-      }
-    for (int r = 0; r < R; r++) {
-      put(out + r * rows.size + j, low[r]);
-      if (two) put(out + r * rows.size + j + LANES, high[r]);
     }
+    for (int r = 0; r < R; r++) put(out + r * wide + j, low[r]), put(out + r * wide + j + LANES, high[r]);
+  }
+  for (; j < size; j += LANES) {
+    vec acc[R];
+    for (int r = 0; r < R; r++) acc[r] = at(out + r * wide + j);
+    const T *x = flat + from * size + j;
+    for (i64 k = from; k < to; k++, x += size) {
+      vec a = j + LANES <= size ? at(x) : first_of(x, size - j);
+      for (int r = 0; r < R; r++) acc[r] += weights[r * width + k] * a;
+    }
+    for (int r = 0; r < R; r++) put(out + r * wide + j, acc[r]);
   }
 }
 
@@ -367,18 +387,21 @@ struct Room {  // what a thread works in
   }
 };
 
-// Rows [repeat][padded size] of one token's heads, times scale.
-template <class T> void widen(const T *from, i64 repeat, i64 size, float scale, std::vector<float> &to) {
+// Rows [repeat][padded size] of one token's heads, times scale; what is behind their size stays as it was.
+template <class T> void widen(const T *from, i64 repeat, i64 size, float scale, float *to) {
   i64 wide = padded(size);
-  to.assign(size_t(repeat * wide), 0.0f);
   for (i64 r = 0; r < repeat; r++)
-    for (i64 j = 0; j < size; j++) to[size_t(r * wide + j)] = load(from[r * size + j]) * scale;
+    for (i64 j = 0; j < size; j++) to[r * wide + j] = load(from[r * size + j]) * scale;
+}
+template <class T> void widen(const T *from, i64 repeat, i64 size, float scale, std::vector<float> &to) {
+  to.assign(size_t(repeat * padded(size)), 0.0f);
+  widen(from, repeat, size, scale, to.data());
 }
 
-template <class T> void narrow(const std::vector<float> &from, i64 repeat, i64 size, float scale, T *to) {
+template <class T> void narrow(const float *from, i64 repeat, i64 size, float scale, T *to) {
   i64 wide = padded(size);
   for (i64 r = 0; r < repeat; r++)
-    for (i64 j = 0; j < size; j++) store(to + r * size + j, from[size_t(r * wide + j)] * scale);
+    for (i64 j = 0; j < size; j++) store(to + r * size + j, from[r * wide + j] * scale);
 }
 
 // One member's queries: rows [0, count) of q at own positions [first, first + count).
@@ -395,28 +418,27 @@ void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float
     for (i64 r = 0; r < repeat; r += 8) {
       i64 n = repeat - r < 8 ? repeat - r : 8;
       float *s = room.scores.data() + r * width, *o = room.out.data() + r * wide;
-      BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys, width, s, width)));
+      BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
       for (i64 i = 0; i < n; i++) {
         float l = soften(s + i * width, see, width);
         if (lse) lse[t * lse_row + r + i] = l;
       }
-      BY_ROWS(n, (gather<N>(s, width, room.values, see.from, see.to, o)));
+      BY_ROWS(n, (gather<N>(s, width, room.values.flat.data(), wide, see.from, see.to, o)));
     }
-    narrow(room.out, repeat, size, 1.0f, out + t * out_row);
+    narrow(room.out.data(), repeat, size, 1.0f, out + t * out_row);
   }
 }
-
-constexpr i64 MEMBERS = 16;  // of a family, that one piece of work takes at most
 
 struct Piece {
   i64 family, from, to;
 };
 
-std::vector<Piece> pieces(const i64 *members_of, i64 families) {
+// Families cut into pieces of work of at most so many members.
+std::vector<Piece> pieces(const i64 *members_of, i64 families, i64 most) {
   std::vector<Piece> all;
   for (i64 f = 0; f < families; f++)
-    for (i64 m = members_of[f]; m < members_of[f + 1]; m += MEMBERS)
-      all.push_back({f, m, m + MEMBERS < members_of[f + 1] ? m + MEMBERS : members_of[f + 1]});
+    for (i64 m = members_of[f]; m < members_of[f + 1]; m += most)
+      all.push_back({f, m, m + most < members_of[f + 1] ? m + most : members_of[f + 1]});
   return all;
 }
 
@@ -425,7 +447,7 @@ std::vector<Piece> pieces(const i64 *members_of, i64 families) {
 template <class T>
 void tree_forward(const T *q, const T *k, const T *v, T *out, float *lse, const i64 *prefixes, const i64 *members_of,
                   const i64 *members, i64 families, i64 heads, i64 kv, i64 size, float scale, i64 window) {
-  auto work = pieces(members_of, families);
+  auto work = pieces(members_of, families, 16);
   i64 repeat = heads / kv;
 #pragma omp parallel
   {
@@ -491,8 +513,8 @@ void tree_backward(const T *q, const T *k, const T *v, const T *out, const float
           for (i64 r = 0; r < repeat; r += 8) {
             i64 n = repeat - r < 8 ? repeat - r : 8;
             float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width;
-            BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys, width, s, width)));
-            BY_ROWS(n, (score<N>(room.dout.data() + r * wide, room.values, width, d, width)));
+            BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
+            BY_ROWS(n, (score<N>(room.dout.data() + r * wide, room.values.turned.data(), room.values.capacity, wide, width, d, width)));
           }
           for (i64 r = 0; r < repeat; r++) {
             float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width, l = lse[row + r];
@@ -510,11 +532,11 @@ void tree_backward(const T *q, const T *k, const T *v, const T *out, const float
           for (i64 r = 0; r < repeat; r += 8) {
             i64 n = repeat - r < 8 ? repeat - r : 8;
             float *d = room.dp.data() + r * width, *to = room.dq.data() + r * wide;
-            BY_ROWS(n, (gather<N>(d, width, room.keys, see.from, see.to, to)));
+            BY_ROWS(n, (gather<N>(d, width, room.keys.flat.data(), wide, see.from, see.to, to)));
           }
           spread(room.dp.data(), width, room.q.data(), repeat, see.from, see.to, wide, room.dk.data());
           spread(room.scores.data(), width, room.dout.data(), repeat, see.from, see.to, wide, room.dv.data());
-          narrow(room.dq, repeat, size, scale, dq + row * size);
+          narrow(room.dq.data(), repeat, size, scale, dq + row * size);
         }
         for (i64 i = 0; i < count; i++)
           for (i64 j = 0; j < size; j++) {
@@ -544,41 +566,63 @@ void tree_backward(const T *q, const T *k, const T *v, const T *out, const float
   }
 }
 
-// One new token for each of B cells of a grid: q [B, H, D], fresh k and v [B, K, D] at row strides. The caches are
-// prompt [P, K, S, D] and own [P, K, N, M, D]; cells [B][4]: row, column, own tokens held, and which of the B it
-// is. Cells of one row are neighbours. The fresh key and value are written to the cache first.
+// One new token for each of B cells of a grid: q [B, H, D], fresh k and v [B, K, D] at row strides. The caches hold
+// keys turned, so that scores read them as they stand: prompt [P, K, D, S] and [P, K, S, D], own [P, K, N, D, M] and
+// [P, K, N, M, D], S and M multiples of LANES; cells [B][4]: row, column, own tokens held, and which of the B it is.
+// Cells of one row are neighbours. The fresh key and value are written to the cache first.
 template <class T>
-void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64 k_row, i64 v_row, T *out, T *prompt_k,
-                  T *prompt_v, T *own_k, T *own_v, const i64 *cells, const i64 *lengths, i64 b, i64 heads, i64 kv,
-                  i64 size, i64 s, i64 n, i64 m, float scale, i64 window) {
+void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64 k_row, i64 v_row, T *out,
+                  const T *prompt_k, const T *prompt_v, T *own_k, T *own_v, const i64 *cells, const i64 *lengths, i64 b,
+                  i64 heads, i64 kv, i64 size, i64 s, i64 n, i64 m, float scale, i64 window) {
   std::vector<i64> starts;
   for (i64 i = 0; i < b; i++)
     if (!i || cells[4 * i] != cells[4 * (i - 1)]) starts.push_back(i);
   starts.push_back(b);
-  auto work = pieces(starts.data(), i64(starts.size()) - 1);
-  i64 repeat = heads / kv;
+  auto work = pieces(starts.data(), i64(starts.size()) - 1, 8);
+  i64 repeat = heads / kv, wide = padded(size);
 #pragma omp parallel
   {
-    Room room;
+    std::vector<float> queries, scores, sums;
 #pragma omp for schedule(dynamic)
     for (i64 unit = 0; unit < i64(work.size()) * kv; unit++) {
       Piece p = work[size_t(unit / kv)];
-      i64 head = unit % kv, row = cells[4 * p.from], prefix = lengths[row], longest = 0;
+      i64 head = unit % kv, row = cells[4 * p.from], prefix = lengths[row], longest = 0, rows = (p.to - p.from) * repeat;
       for (i64 i = p.from; i < p.to; i++) longest = cells[4 * i + 2] + 1 > longest ? cells[4 * i + 2] + 1 : longest;
-      room.reserve(padded(prefix + longest) + LANES, padded(size));
-      Span shared{i64(prompt_k + row * kv * s * size), i64(prompt_v + row * kv * s * size), size, s * size};
-      room.take<T>(shared, head, size, 0, 0, prefix, false);
+      i64 width = padded(prefix + longest) + LANES;
+      const T *shared_k = prompt_k + (row * kv + head) * size * s, *shared_v = prompt_v + (row * kv + head) * s * size;
+      queries.assign(size_t(rows * wide), 0.0f), sums.assign(size_t(rows * wide), 0.0f);
+      scores.resize(size_t(rows * width));
+      for (i64 i = p.from; i < p.to; i++)
+        widen(q + cells[4 * i + 3] * q_row + head * repeat * size, repeat, size, scale,
+              queries.data() + (i - p.from) * repeat * wide);
+      for (i64 r = 0; r < rows; r += 8)  // the prompt is read once for several cells
+        BY_ROWS(rows - r, (score<N>(queries.data() + r * wide, shared_k, s, size, padded(prefix),
+                                    scores.data() + r * width, width)));
       for (i64 i = p.from; i < p.to; i++) {
         i64 column = cells[4 * i + 1], held = cells[4 * i + 2], which = cells[4 * i + 3];
-        i64 place = (((row * kv + head) * n + column) * m) * size;
-        const T *fresh_key = fresh_k + which * k_row + head * size, *fresh_value = fresh_v + which * v_row + head * size;
-        std::memcpy(own_k + place + held * size, fresh_key, size_t(size) * sizeof(T));
-        std::memcpy(own_v + place + held * size, fresh_value, size_t(size) * sizeof(T));
-        Span own{i64(own_k + place), i64(own_v + place), size, 0};
-        room.take<T>(own, 0, size, 0, prefix, held + 1, false);
-        attend_member<T>(room, q + which * q_row + head * repeat * size, q_row,
-                         out + (which * heads + head * repeat) * size, heads * size, nullptr, 0, 1, held, prefix, repeat,
-                         size, scale, window);
+        i64 place = ((row * kv + head) * n + column) * m * size;
+        T *key = own_k + place, *value = own_v + place;
+        const T *fresh = fresh_k + which * k_row + head * size;
+        for (i64 j = 0; j < size; j++) key[j * m + held] = fresh[j];
+        std::memcpy(value + held * size, fresh_v + which * v_row + head * size, size_t(size) * sizeof(T));
+        Sight see = sight(prefix + held, window);
+        for (i64 r = 0; r < repeat; r += 8) {
+          i64 first = (i - p.from) * repeat + r;
+          float *mine = scores.data() + first * width;
+          BY_ROWS(repeat - r, (score<N>(queries.data() + first * wide, key, m, size, padded(held + 1), mine + prefix, width)));
+          for (i64 j = 0; j < repeat - r && j < 8; j++) soften(mine + j * width, see, padded(see.to));
+        }
+      }
+      for (i64 r = 0; r < rows; r += 8)
+        BY_ROWS(rows - r, (gather<N>(scores.data() + r * width, width, shared_v, size, 0, prefix, sums.data() + r * wide)));
+      for (i64 i = p.from; i < p.to; i++) {
+        i64 column = cells[4 * i + 1], held = cells[4 * i + 2], which = cells[4 * i + 3], own = (i - p.from) * repeat;
+        i64 from = sight(prefix + held, window).from - prefix;
+        const T *value = own_v + ((row * kv + head) * n + column) * m * size;
+        for (i64 r = 0; r < repeat; r += 8)
+          BY_ROWS(repeat - r, (gather<N>(scores.data() + (own + r) * width + prefix, width, value, size,
+                                         from > 0 ? from : 0, held + 1, sums.data() + (own + r) * wide)));
+        narrow(sums.data() + own * wide, repeat, size, 1.0f, out + (which * heads + head * repeat) * size);
       }
     }
   }

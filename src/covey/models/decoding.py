@@ -11,20 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from covey import kernels
+from covey.kernels import LANES
 from covey.models.attention import How, branches, visible
 from covey.models.fused import attends
 from covey.models.policy import Policy
 from covey.models.tree import shared_stem
 
-_GROW = 16
+_GROW = 16  # a multiple of LANES
 
 
 @dataclass(slots=True)
 class _Layer:
-    """prompt key, value ``[P, K, S, D]``; own key, value ``[P, K, N, M, D]``."""
+    """Keys stand turned, as scores read them: prompt key ``[P, K, D, S]`` and value ``[P, K, S, D]``, own key
+    ``[P, K, N, D, M]`` and value ``[P, K, N, M, D]``; S and M are multiples of `LANES`."""
 
     prompt: tuple[Tensor, Tensor]
     own: tuple[Tensor, Tensor]
@@ -41,7 +44,7 @@ class Decoder:
         self._lengths = torch.zeros(0, 0, dtype=torch.long, device=device)  # [P, N] own tokens held
         self._used = 0  # own positions any stepped cell has
         self._cells: Tensor  # [B] flat grid index p·N + n
-        self._writes: Tensor  # [B·K] flat row of a cache where the new key or value goes
+        self._writes: tuple[Tensor, Tensor]  # [B·K] each: which of a cache's P·K·N, and where in it, is new
         self._by_row: Tensor  # [B, 4] the stepped cells in order of rows, see `kernels.attend_grid`
         self._masks: dict[int, Tensor] = {}
 
@@ -60,7 +63,9 @@ class Decoder:
         kept: dict[int, tuple[Tensor, Tensor]] = {}
 
         def keep(layer: int, key: Tensor, value: Tensor) -> None:
-            kept[layer] = (key.transpose(1, 2), value.transpose(1, 2))  # [P, K, S, D]
+            more = -key.shape[1] % LANES
+            key, value = (F.pad(t, (0, 0, 0, 0, 0, more)) for t in (key, value))  # [P, S, K, D]
+            kept[layer] = (key.permute(0, 2, 3, 1).contiguous(), value.transpose(1, 2).contiguous())
 
         policy = self.policy
         stem = shared_stem(prompts)
@@ -89,13 +94,12 @@ class Decoder:
     def _place(self, rows: Tensor, columns: Tensor, own: Tensor) -> None:
         """Where the stepped cells are, in the flat views that every layer indexes alike."""
         n = self.grid[1]
-        key = next(iter(self._layers.values())).own[0]  # [P, K, N, M, D]
-        heads = torch.arange(key.shape[1], device=rows.device)
+        kv = next(iter(self._layers.values())).own[0].shape[1]
+        heads = torch.arange(kv, device=rows.device)
         self._used = int(own.max()) + 1
         self._cells = rows * n + columns
-        self._writes = (
-            ((rows[:, None] * key.shape[1] + heads) * n + columns[:, None]) * key.shape[3] + own[:, None]
-        ).flatten()
+        which = (rows[:, None] * kv + heads) * n + columns[:, None]
+        self._writes = (which.flatten(), own.repeat_interleave(kv))
         self._masks = {}
         order = torch.argsort(rows, stable=True)  # cells of one prompt together
         self._by_row = torch.stack([rows, columns, own, order.new_empty(len(rows))], 1)[order]
@@ -110,12 +114,14 @@ class Decoder:
             return kernels.attend_grid(
                 query, fresh, held.prompt, held.own, self._by_row, lengths, how.scale, how.window
             )
-        for cache, fresh in zip(held.own, (key, value), strict=True):
-            cache.view(-1, cache.shape[-1]).index_copy_(0, self._writes, fresh.reshape(-1, fresh.shape[-1]))
+        (keys, values), (which, where) = held.own, self._writes
+        keys.view(-1, *keys.shape[3:])[which, :, where] = key.flatten(0, 1)
+        values.view(-1, *values.shape[3:])[which, where] = value.flatten(0, 1)
         whole = query.new_zeros(p * n, *query.shape[1:]).index_copy_(0, self._cells, query)
-        own = (held.own[0][:, :, :, : self._used], held.own[1][:, :, :, : self._used])
+        prompt = (held.prompt[0].transpose(2, 3), held.prompt[1])
+        own = (keys[..., : self._used].transpose(3, 4), values[:, :, :, : self._used])
         whole = whole.view(p, n, 1, *query.shape[1:])
-        out = branches(whole, held.prompt, own, self._step_mask(how.window), how)
+        out = branches(whole, prompt, own, self._step_mask(how.window), how)
         return out.reshape(p * n, *query.shape[1:]).index_select(0, self._cells)
 
     def clear(self, row: int, column: int) -> None:
@@ -151,13 +157,13 @@ class Decoder:
         for layer, (key, value) in kept.items():
             held = self._layers.get(layer)
             if held is None:
-                empty = key.new_zeros(rows, key.shape[1], width, 0, key.shape[3])
-                prompt = (key.contiguous(), value.contiguous())
-                self._layers[layer] = _Layer(prompt, (empty, empty.clone()))
+                own = key.new_zeros(rows, key.shape[1], width, key.shape[2], 0)
+                self._layers[layer] = _Layer((key, value), (own, own.transpose(3, 4).contiguous()))
                 continue
             held.prompt = (_stack(held.prompt[0], key, 2), _stack(held.prompt[1], value, 2))
-            fresh = key.new_zeros(rows, key.shape[1], width, held.own[0].shape[3], key.shape[3])
-            held.own = (_stack(held.own[0], fresh, 2), _stack(held.own[1], fresh, 2))
+            fresh = (t.new_zeros(rows, t.shape[1], width, *t.shape[3:]) for t in held.own)
+            key, value = (_stack(have, more, 2) for have, more in zip(held.own, fresh, strict=True))
+            held.own = (key, value)
         grown = torch.zeros(p + rows, width, dtype=torch.long, device=lengths.device)
         grown[:p, :n] = self._lengths
         self._lengths = grown
@@ -166,13 +172,12 @@ class Decoder:
     def _reserve(self, tokens: int) -> None:
         """Room for that many own tokens per cell, in steps that double."""
         for held in self._layers.values():
-            have = held.own[0].shape[3]
+            have = held.own[1].shape[3]
             if have >= tokens:
                 return
-            more = max(tokens, 2 * have, _GROW) - have
+            more = max(2 * have, _GROW) - have
             # zeros, since what is masked must still be finite
-            key, value = (torch.nn.functional.pad(t, (0, 0, 0, more)) for t in held.own)
-            held.own = (key, value)
+            held.own = (F.pad(held.own[0], (0, more)), F.pad(held.own[1], (0, 0, 0, more)))
 
     def _step_mask(self, window: int) -> Tensor:
         """``[P, 1, N, 1, 1, S + M]``: the prompt without its padding, then own tokens so far."""
@@ -180,7 +185,7 @@ class Decoder:
             device = self._lengths.device
             length = self._prompt_lengths[:, None, None]
             query_at = (self._prompt_lengths[:, None] + self._lengths)[:, :, None]
-            prompt_at = torch.arange(next(iter(self._layers.values())).prompt[0].shape[2], device=device)
+            prompt_at = torch.arange(next(iter(self._layers.values())).prompt[1].shape[2], device=device)
             own_at = torch.arange(self._used, device=device)
             prompt = visible(query_at, prompt_at, window) & (prompt_at < length)
             own = visible(query_at - length, own_at, window)
