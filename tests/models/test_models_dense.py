@@ -10,9 +10,11 @@ from torch import Tensor
 
 from covey import kernels
 from covey.engines import LocalEngine
+from covey.kernels.packed import available
+from covey.kernels.stack import Cells, Stack
 from covey.learn import Optimizer, Schedule
-from covey.models import Policy, chosen_logprobs, load_policy
-from covey.models.dense import FAMILIES
+from covey.models import Policy, chosen_logprobs, dense, load_policy
+from covey.models.dense import FAMILIES, dense_of
 from covey.models.weights import computed_with, to_compute_with
 from covey.types import DrawKey, Request, Sampling
 
@@ -69,6 +71,40 @@ def test_sampled_and_learned_log_probs_agree_in_bf16(family: str) -> None:
         logp, _ = chosen_logprobs(policy, hidden[before], chosen)
     sampled = torch.tensor([x for c in done if c.sampler_logp for x in c.sampler_logp])
     assert (logp.detach() - sampled).abs().mean() < 1e-3
+
+
+@pytest.mark.skipif(not available(torch.float32), reason="this torch has no MKL")
+@pytest.mark.parametrize("family", [*sorted(FAMILIES), "mistral-window"])
+def test_a_step_in_one_call_has_the_bits_of_one_kernel_after_the_other(
+    build: Build, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    policy = build(family, False)
+    prompts = [policy.chat.prompt([{"role": "user", "content": text}]) for text in ("12+34=?", "What is 1?")]
+    asked = [
+        Request(ids, Sampling(25 - sample), DrawKey(0, 0, str(len(ids)), sample))
+        for ids in prompts
+        for sample in range(3)
+    ]
+
+    def sampled() -> list[tuple[tuple[int, ...], tuple[float, ...] | None]]:
+        policy.dense = dense_of(policy.module)
+        done = sorted(LocalEngine(policy, slots=5).generate(asked))
+        return [(c.token_ids, c.sampler_logp) for _, c in done]
+
+    taken: list[int] = []
+    step = Stack.__call__
+
+    def counted(stack: Stack, x: Tensor, cos: Tensor, sin: Tensor, cells: Cells) -> Tensor:
+        taken.append(len(x))
+        return step(stack, x, cos, sin, cells)
+
+    monkeypatch.setattr(Stack, "__call__", counted)
+    at_once = sampled()
+    assert max(taken) == 5
+    monkeypatch.setattr(dense, "stacks", lambda packed: False)
+    taken.clear()
+    assert sampled() == at_once
+    assert not taken
 
 
 def test_what_is_laid_out_follows_every_update() -> None:

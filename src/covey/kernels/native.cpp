@@ -628,6 +628,70 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
   }
 }
 
+// ---- a decoding step through every layer, in fp32 ------------------------------------------------------------------
+//
+// What `models.dense` does one call at a time, in one: with few sequences, the calls took as long as the work.
+
+// cblas_sgemm_compute of MKL: c [m][n] = beta · c + a [m][k] times a matrix that is laid out.
+using Multiply = void (*)(int, int, int, int m, int n, int k, const float *a, int a_row, const void *b, int b_row,
+                          float beta, float *c, int c_row);
+
+struct Matrix {  // [outer][inner], laid out, and what is added to each row of its product, or null
+  const void *kept;
+  const float *bias;
+  i64 outer, inner;
+};
+
+struct Layer {  // norms of the heads may be null
+  Matrix qkv, o, gate_up, down;
+  const float *before, *after, *q_norm, *k_norm;
+  i64 window;
+  float eps, scale;
+};
+
+void product(Multiply multiply, const Matrix &w, const float *x, i64 rows, float *y) {
+  constexpr int ROW_MAJOR = 101, PLAIN = 111, PACKED = 151;
+  multiply(ROW_MAJOR, PLAIN, PACKED, int(rows), int(w.outer), int(w.inner), x, int(w.inner), w.kept, int(w.outer), 0.0f,
+           y, int(w.outer));
+  if (w.bias)
+    for (i64 i = 0; i < rows; i++)
+      for (i64 j = 0; j < w.outer; j++) y[i * w.outer + j] += w.bias[j];
+}
+
+// x [B, d], the embeddings, becomes the residual stream; y [B, d] its last norm. caches [layers][4]: addresses of the
+// keys and values that `grid_forward` takes.
+void step(Multiply multiply, const Layer *layers, i64 count, const float *last, float last_eps, float *x, float *y,
+          const float *cos, const float *sin, const i64 *caches, const i64 *cells, const i64 *lengths, i64 b, i64 d,
+          i64 heads, i64 kv, i64 size, i64 s, i64 n, i64 m) {
+  i64 row = (heads + 2 * kv) * size, inner = layers[0].down.inner;
+  std::vector<float> room(size_t(b * (row + heads * size + d + 3 * inner)));
+  float *qkv = room.data(), *attended = qkv + b * row, *delta = attended + b * heads * size, *both = delta + b * d,
+        *gated = both + b * 2 * inner;
+  for (i64 l = 0; l < count; l++) {
+    const Layer &layer = layers[l];
+    float *k = qkv + heads * size, *v = k + kv * size;
+    norm_forward<float>(x, l ? delta : nullptr, layer.before, x, y, nullptr, b, d, layer.eps);
+    product(multiply, layer.qkv, y, b, qkv);
+    if (layer.q_norm)
+      for (i64 i = 0; i < b; i++) {
+        float *own = qkv + i * row, *key = own + heads * size;
+        norm_forward<float>(own, nullptr, layer.q_norm, nullptr, own, nullptr, heads, size, layer.eps);
+        norm_forward<float>(key, nullptr, layer.k_norm, nullptr, key, nullptr, kv, size, layer.eps);
+      }
+    rotate<float>(qkv, row, cos, sin, b, heads + kv, size, 1.0f);
+    float *held[4];
+    for (int i = 0; i < 4; i++) held[i] = reinterpret_cast<float *>(caches[4 * l + i]);
+    grid_forward<float>(qkv, row, k, v, row, row, attended, held[0], held[1], held[2], held[3], cells, lengths, b, heads,
+                        kv, size, s, n, m, layer.scale, layer.window);
+    product(multiply, layer.o, attended, b, delta);
+    norm_forward<float>(x, delta, layer.after, x, y, nullptr, b, d, layer.eps);
+    product(multiply, layer.gate_up, y, b, both);
+    gated_forward<float>(both, both + inner, 2 * inner, gated, b, inner);
+    product(multiply, layer.down, gated, b, delta);
+  }
+  norm_forward<float>(x, delta, last, x, y, nullptr, b, d, last_eps);
+}
+
 // ---- the distribution over the vocabulary ------------------------------------------------------------------------
 
 constexpr i64 BLOCK = 256;
@@ -805,6 +869,11 @@ void covey_grid_forward(int type, const void *q, i64 q_row, const void *fresh_k,
                         i64 window) {
   BY_TYPE(type, grid_forward(IN(q), q_row, IN(fresh_k), IN(fresh_v), k_row, v_row, OUT(out), OUT(prompt_k), OUT(prompt_v),
                              OUT(own_k), OUT(own_v), cells, lengths, b, heads, kv, size, s, n, m, scale, window))
+}
+void covey_step(Multiply multiply, const Layer *layers, i64 count, const float *last, float last_eps, float *x, float *y,
+                const float *cos, const float *sin, const i64 *caches, const i64 *cells, const i64 *lengths, i64 b, i64 d,
+                i64 heads, i64 kv, i64 size, i64 s, i64 n, i64 m) {
+  step(multiply, layers, count, last, last_eps, x, y, cos, sin, caches, cells, lengths, b, d, heads, kv, size, s, n, m);
 }
 void covey_draw(int type, const void *logits, i64 rows, i64 words, const double *uniform, const float *temperature,
                 i64 *picked, float *logp) {

@@ -86,6 +86,11 @@ class Packed:
         return y
 
 
+def multiply() -> ctypes.c_void_p:
+    """The address of what multiplies by an fp32 layout, for C to call."""
+    return ctypes.cast(_there().cblas_sgemm_compute, ctypes.c_void_p)
+
+
 def _there() -> ctypes.CDLL:
     mkl = _mkl()
     assert mkl is not None

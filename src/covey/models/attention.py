@@ -25,6 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from covey.kernels.stack import Cells
+
 NAME = "covey"
 _FUSED_FROM = 192
 """From this many query positions on, fused attention is used: its backward is slow for short
@@ -46,6 +48,11 @@ class Layout(Protocol):
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
         """``[T, H, D]``, ``[T, K, D]``, ``[T, K, D]`` → ``[T, H, D]``."""
+        ...
+
+    @property
+    def cells(self) -> Cells | None:
+        """Where each token's key and value go, if all are new tokens of sequences that are being decoded."""
         ...
 
 

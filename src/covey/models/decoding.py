@@ -16,6 +16,7 @@ from torch import Tensor
 
 from covey import kernels
 from covey.kernels import LANES
+from covey.kernels.stack import Cells
 from covey.models.attention import How, branches, visible
 from covey.models.fused import attends
 from covey.models.policy import Policy
@@ -43,7 +44,7 @@ class Decoder:
         self._prompt_lengths = torch.zeros(0, dtype=torch.long, device=device)  # [P]
         self._lengths = torch.zeros(0, 0, dtype=torch.long, device=device)  # [P, N] own tokens held
         self._used = 0  # own positions any stepped cell has
-        self._cells: Tensor  # [B] flat grid index p·N + n
+        self._flat: Tensor  # [B] flat grid index p·N + n
         self._writes: tuple[Tensor, Tensor]  # [B·K] each: which of a cache's P·K·N, and where in it, is new
         self._by_row: Tensor  # [B, 4] the stepped cells in order of rows, see `kernels.attend_grid`
         self._masks: dict[int, Tensor] = {}
@@ -97,7 +98,7 @@ class Decoder:
         kv = next(iter(self._layers.values())).own[0].shape[1]
         heads = torch.arange(kv, device=rows.device)
         self._used = int(own.max()) + 1
-        self._cells = rows * n + columns
+        self._flat = rows * n + columns
         which = (rows[:, None] * kv + heads) * n + columns[:, None]
         self._writes = (which.flatten(), own.repeat_interleave(kv))
         self._masks = {}
@@ -117,12 +118,18 @@ class Decoder:
         (keys, values), (which, where) = held.own, self._writes
         keys.view(-1, *keys.shape[3:])[which, :, where] = key.flatten(0, 1)
         values.view(-1, *values.shape[3:])[which, where] = value.flatten(0, 1)
-        whole = query.new_zeros(p * n, *query.shape[1:]).index_copy_(0, self._cells, query)
+        whole = query.new_zeros(p * n, *query.shape[1:]).index_copy_(0, self._flat, query)
         prompt = (held.prompt[0].transpose(2, 3), held.prompt[1])
         own = (keys[..., : self._used].transpose(3, 4), values[:, :, :, : self._used])
         whole = whole.view(p, n, 1, *query.shape[1:])
         out = branches(whole, prompt, own, self._step_mask(how.window), how)
-        return out.reshape(p * n, *query.shape[1:]).index_select(0, self._cells)
+        return out.reshape(p * n, *query.shape[1:]).index_select(0, self._flat)
+
+    @property
+    def cells(self) -> Cells:
+        """Where the stepped cells' keys and values go."""
+        caches = [(*held.prompt, *held.own) for _, held in sorted(self._layers.items())]
+        return Cells(caches, self._by_row, self._prompt_lengths)
 
     def clear(self, row: int, column: int) -> None:
         """Empty a cell, for a new sequence of the same prompt."""

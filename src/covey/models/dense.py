@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from covey import kernels
 from covey.kernels.packed import Packed, available
+from covey.kernels.stack import Layer, Stack, stacks
 from covey.models import attention
 from covey.models.attention import Layout
 from covey.models.fused import AddNorm, Gated, Rotate
@@ -53,6 +54,8 @@ class Dense:
         cos, sin = (t[0].contiguous() for t in self.body.rotary_emb(x, positions[None]))
         if (packed := self.packed()) is None:
             return self._learn(x, cos, sin, layout)
+        if packed.stack is not None and (cells := layout.cells) is not None:
+            return packed.stack(x, cos, sin, cells)
         return self._infer(x, cos, sin, layout, packed)
 
     def packed(self) -> _Packed | None:
@@ -172,6 +175,7 @@ class _Packed:
                 )
             )
         self.head = matrix(module.get_output_embeddings())
+        self.stack = _stack(module.base_model, self.layers) if stacks(self.head.packed) else None
 
     def current(self) -> bool:
         """Whether the module's weights are still the tensors, and hold the values, that this was made of."""
@@ -182,6 +186,31 @@ class _Packed:
             for matrix in (mats.qkv, mats.o, mats.gate_up, mats.down):
                 yield from matrix.unpacked()
         yield from self.head.unpacked()
+
+
+def _stack(body: Any, matrices: list[_Matrices]) -> Stack:
+    """The same layers for one call a decoding step."""
+
+    def layer(module: Any, mats: _Matrices) -> Layer:
+        attn, before, after = module.self_attn, module.input_layernorm, module.post_attention_layernorm
+        how, q_norm, k_norm = _how(attn), getattr(attn, "q_norm", None), getattr(attn, "k_norm", None)
+        return Layer(
+            qkv=mats.qkv.packed,
+            o=mats.o.packed,
+            gate_up=mats.gate_up.packed,
+            down=mats.down.packed,
+            before=before.weight,
+            after=after.weight,
+            q_norm=None if q_norm is None else q_norm.weight,
+            k_norm=None if k_norm is None else k_norm.weight,
+            window=how.window,
+            eps=before.variance_epsilon,
+            scale=how.scale,
+        )
+
+    layers = [layer(*pair) for pair in zip(body.layers, matrices, strict=True)]
+    size = body.layers[0].self_attn.head_dim
+    return Stack(layers, (body.norm.weight, body.norm.variance_epsilon), size)
 
 
 def _state(weight: Tensor) -> tuple[object, ...]:

@@ -38,6 +38,8 @@ class Tree:
     `reply_tokens` tell the caller where everything is.
     """
 
+    cells = None  # nothing is decoded here
+
     def __init__(
         self,
         prompts: Sequence[int],

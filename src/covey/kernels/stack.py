@@ -1,0 +1,105 @@
+"""A decoding step through all layers of a dense model in one call, in fp32.
+
+With few sequences, what Python does between two kernels took as long as they. Here the same kernels follow
+each other in C and give the same bits. In bf16 matrix products are oneDNN's, which C can't reach through
+torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from covey.kernels.library import loaded
+from covey.kernels.packed import Packed, multiply
+
+_Place, _Size, _Real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [("kept", _Place), ("bias", _Place), ("outer", _Size), ("inner", _Size)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Matrix) for name in ("qkv", "o", "gate_up", "down")),
+        *((name, _Place) for name in ("before", "after", "q_norm", "k_norm")),
+        ("window", _Size), ("eps", _Real), ("scale", _Real),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one layer computes with: matrices laid out in fp32; weights of its norms ``[d]`` and, or None, of
+    its heads' ``[D]``; positions that attention looks back (0: all); the norms' epsilon; scale of scores."""
+
+    qkv: Packed
+    o: Packed
+    gate_up: Packed
+    down: Packed
+    before: Tensor
+    after: Tensor
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    window: int
+    eps: float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Where a decoding step's tokens go: for each layer prompt key and value, own key and value, then cells
+    and lengths, all as `attend_grid` takes them."""
+
+    caches: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]
+    cells: Tensor
+    lengths: Tensor
+
+
+def stacks(packed: Packed) -> bool:
+    """Whether matrices laid out like this one can be multiplied with from C."""
+    return packed.kept is None
+
+
+class Stack:
+    """Every layer of a model, and its last norm: weight ``[d]`` and epsilon."""
+
+    def __init__(self, layers: Sequence[Layer], last: tuple[Tensor, float], head_size: int) -> None:
+        self._layers, self._last = list(layers), last  # the table only has their addresses
+        self._size = head_size
+        self._table = (_Layer * len(layers))(*map(_row, layers))
+
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, held: Cells) -> Tensor:
+        """Embeddings ``[B, d]``, which are written over, and rotary positions ``[B, D]`` → hidden states
+        ``[B, d]``."""
+        native = loaded()
+        assert native is not None
+        y, size, (weight, eps) = torch.empty_like(x), self._size, self._last
+        heads = self._layers[0].o.inner // size
+        _, value, _, own = held.caches[0]
+        caches = torch.tensor([[t.data_ptr() for t in layer] for layer in held.caches])
+        places = (weight, x, y, cos, sin, caches, held.cells, held.lengths)
+        at = [ctypes.c_void_p(t.data_ptr()) for t in places]
+        sizes = (*x.shape, heads, own.shape[1], size, value.shape[2], own.shape[2], own.shape[3])
+        native.covey_step(
+            multiply(), self._table, _Size(len(self._table)), at[0], _Real(eps), *at[1:], *map(_Size, sizes)
+        )
+        return y
+
+
+def _row(layer: Layer) -> _Layer:
+    matrices = (_matrix(m) for m in (layer.qkv, layer.o, layer.gate_up, layer.down))
+    norms = (_place(t) for t in (layer.before, layer.after, layer.q_norm, layer.k_norm))
+    return _Layer(*matrices, *norms, layer.window, layer.eps, layer.scale)
+
+
+def _matrix(packed: Packed) -> _Matrix:
+    return _Matrix(packed.room.data_ptr(), _place(packed.bias), packed.outer, packed.inner)
+
+
+def _place(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
