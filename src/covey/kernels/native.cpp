@@ -319,14 +319,29 @@ void gather(const float *weights, i64 width, const T *flat, i64 size, i64 from, 
   }
 }
 
-// sums[key] += the sum over r of weights[r][key] * x[r]
-inline void spread(const float *weights, i64 width, const float *x, i64 repeat, i64 from, i64 to, i64 size, float *sums) {
-  for (i64 k = from; k < to; k++)
-    for (i64 j = 0; j < size; j += LANES) {
-      vec acc = at(sums + k * size + j);
-      for (i64 r = 0; r < repeat; r++) acc += weights[r * width + k] * at(x + r * size + j);
-      put(sums + k * size + j, acc);
+// sums[key] += the sum over r of weights[r][key] * x[r], for K keys and V registers of each
+template <int R, int K, int V>
+inline void spread_few(const float *weights, i64 width, const float *x, i64 wide, float *sums) {
+  vec acc[K][V];
+  for (int k = 0; k < K; k++)
+    for (int v = 0; v < V; v++) acc[k][v] = at(sums + k * wide + v * LANES);
+  for (int r = 0; r < R; r++)
+    for (int v = 0; v < V; v++) {
+      vec row = at(x + r * wide + v * LANES);
+      for (int k = 0; k < K; k++) acc[k][v] += weights[r * width + k] * row;
     }
+  for (int k = 0; k < K; k++)
+    for (int v = 0; v < V; v++) put(sums + k * wide + v * LANES, acc[k][v]);
+}
+template <int R> void spread(const float *weights, i64 width, const float *x, i64 wide, i64 from, i64 to, float *sums) {
+  i64 j = 0;
+  for (; j + 2 * LANES <= wide; j += 2 * LANES) {
+    i64 k = from;
+    for (; k + 2 <= to; k += 2) spread_few<R, 2, 2>(weights + k, width, x + j, wide, sums + k * wide + j);
+    if (k < to) spread_few<R, 1, 2>(weights + k, width, x + j, wide, sums + k * wide + j);
+  }
+  if (j < wide)
+    for (i64 k = from; k < to; k++) spread_few<R, 1, 1>(weights + k, width, x + j, wide, sums + k * wide + j);
 }
 
 #define BY_ROWS(R, CALL)                                                                                               \
@@ -372,6 +387,22 @@ inline float soften(float *s, const Sight &see, i64 width) {
   return max + std::log(total);
 }
 
+// One row's scores become weights, and its dp [width], the products of dout and values, their gradient; both are 0
+// where nothing is seen.
+inline void slopes(float *s, float *dp, const Sight &see, i64 width, float lse, const float *dout, const float *out,
+                   i64 wide) {
+  Sum dot;
+  for (i64 j = 0; j < wide; j += LANES)
+    for (int l = 0; l < LANES; l++) dot.lane[l] += dout[j + l] * out[j + l];
+  float delta = dot.total();
+  for (i64 k = 0; k < see.from; k++) s[k] = -INFINITY;
+  for (i64 k = see.to; k < width; k++) s[k] = -INFINITY;
+  for (i64 k = 0; k < width; k++) {
+    s[k] = exp_(s[k] - lse);
+    dp[k] = s[k] * (dp[k] - delta);
+  }
+}
+
 struct Room {  // what a thread works in
   Rows keys, values;
   std::vector<float> q, out, scores, dout, dp, dk, dv, dq;
@@ -404,28 +435,64 @@ template <class T> void narrow(const float *from, i64 repeat, i64 size, float sc
     for (i64 j = 0; j < size; j++) store(to + r * size + j, from[r * wide + j] * scale);
 }
 
-// One member's queries: rows [0, count) of q at own positions [first, first + count).
+// Queries of neighbouring tokens that are taken at a time, so that a key is read once for all of them.
+inline i64 together(i64 repeat) { return repeat < 8 ? 8 / repeat : 1; }
+
+// One member's queries: rows [0, count) of q at own positions from 0 on.
 template <class T>
-void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float *lse, i64 lse_row, i64 count, i64 first,
-                   i64 prefix, i64 repeat, i64 size, float scale, i64 window) {
-  i64 wide = padded(size);
-  for (i64 t = 0; t < count; t++) {
-    Sight see = sight(prefix + first + t, window);
-    i64 width = padded(see.to);
-    widen(q + t * q_row, repeat, size, scale, room.q);
-    room.out.assign(size_t(repeat * wide), 0.0f);
-    room.scores.resize(size_t(repeat * width));
-    for (i64 r = 0; r < repeat; r += 8) {
-      i64 n = repeat - r < 8 ? repeat - r : 8;
-      float *s = room.scores.data() + r * width, *o = room.out.data() + r * wide;
-      BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
-      for (i64 i = 0; i < n; i++) {
-        float l = soften(s + i * width, see, width);
-        if (lse) lse[t * lse_row + r + i] = l;
+void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float *lse, i64 lse_row, i64 count, i64 prefix,
+                   i64 repeat, i64 size, float scale, i64 window) {
+  i64 wide = padded(size), few = together(repeat);
+  for (i64 t = 0; t < count; t += few) {
+    i64 tokens = count - t < few ? count - t : few, rows = tokens * repeat;
+    i64 from = sight(prefix + t, window).from, to = prefix + t + tokens, width = padded(to);
+    room.q.assign(size_t(rows * wide), 0.0f), room.out.assign(size_t(rows * wide), 0.0f);
+    room.scores.resize(size_t(rows * width));
+    for (i64 i = 0; i < tokens; i++)
+      widen(q + (t + i) * q_row, repeat, size, scale, room.q.data() + i * repeat * wide);
+    for (i64 r = 0; r < rows; r += 8) {
+      float *s = room.scores.data() + r * width;
+      BY_ROWS(rows - r, (score<N>(room.q.data() + r * wide, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
+      for (i64 i = r; i < rows && i < r + 8; i++) {
+        float l = soften(room.scores.data() + i * width, sight(prefix + t + i / repeat, window), width);
+        lse[(t + i / repeat) * lse_row + i % repeat] = l;
       }
-      BY_ROWS(n, (gather<N>(s, width, room.values.flat.data(), wide, see.from, see.to, o)));
+      BY_ROWS(rows - r, (gather<N>(s, width, room.values.flat.data(), wide, from, to, room.out.data() + r * wide)));
     }
-    narrow(room.out.data(), repeat, size, 1.0f, out + t * out_row);
+    for (i64 i = 0; i < tokens; i++)
+      narrow(room.out.data() + i * repeat * wide, repeat, size, 1.0f, out + (t + i) * out_row);
+  }
+}
+
+// Gradients of one member's queries; those of keys and values are added to room.dk and room.dv.
+template <class T>
+void attend_member_backward(Room &room, const T *q, const T *out, const T *dout, T *dq, i64 row, const float *lse,
+                            i64 lse_row, i64 count, i64 prefix, i64 repeat, i64 size, float scale, i64 window) {
+  i64 wide = padded(size), few = together(repeat);
+  for (i64 t = 0; t < count; t += few) {
+    i64 tokens = count - t < few ? count - t : few, rows = tokens * repeat;
+    i64 from = sight(prefix + t, window).from, to = prefix + t + tokens, width = padded(to);
+    for (auto *x : {&room.q, &room.out, &room.dout, &room.dq}) x->assign(size_t(rows * wide), 0.0f);
+    room.scores.resize(size_t(rows * width)), room.dp.resize(size_t(rows * width));
+    for (i64 i = 0; i < tokens; i++) {
+      i64 place = i * repeat * wide, token = (t + i) * row;
+      widen(q + token, repeat, size, scale, room.q.data() + place);
+      widen(out + token, repeat, size, 1.0f, room.out.data() + place);
+      widen(dout + token, repeat, size, 1.0f, room.dout.data() + place);
+    }
+    for (i64 r = 0; r < rows; r += 8) {
+      const float *queries = room.q.data() + r * wide, *douts = room.dout.data() + r * wide;
+      float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width;
+      BY_ROWS(rows - r, (score<N>(queries, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
+      BY_ROWS(rows - r, (score<N>(douts, room.values.turned.data(), room.values.capacity, wide, width, d, width)));
+      for (i64 i = r; i < rows && i < r + 8; i++)
+        slopes(room.scores.data() + i * width, room.dp.data() + i * width, sight(prefix + t + i / repeat, window), width,
+               lse[(t + i / repeat) * lse_row + i % repeat], room.dout.data() + i * wide, room.out.data() + i * wide, wide);
+      BY_ROWS(rows - r, (gather<N>(d, width, room.keys.flat.data(), wide, from, to, room.dq.data() + r * wide)));
+      BY_ROWS(rows - r, (spread<N>(d, width, queries, wide, from, to, room.dk.data())));
+      BY_ROWS(rows - r, (spread<N>(s, width, douts, wide, from, to, room.dv.data())));
+    }
+    for (i64 i = 0; i < tokens; i++) narrow(room.dq.data() + i * repeat * wide, repeat, size, scale, dq + (t + i) * row);
   }
 }
 
@@ -468,76 +535,43 @@ void tree_forward(const T *q, const T *k, const T *v, T *out, float *lse, const 
         room.take<T>(all, head, size, begin, prefix, count, false);
         i64 at = head * repeat;
         attend_member<T>(room, q + (begin * heads + at) * size, heads * size, out + (begin * heads + at) * size,
-                         heads * size, lse + begin * heads + at, heads, count, 0, prefix, repeat, size, scale, window);
+                         heads * size, lse + begin * heads + at, heads, count, prefix, repeat, size, scale, window);
       }
     }
   }
 }
 
-// Gradients of tree_forward. dk, dv are fp32 [T, K, D], zero at first. Each head of a family is one piece of work;
-// what families add to rows they share (a stem) is summed in the order of families.
+// Gradients of tree_forward. dk, dv are fp32 [T, K, D], zero at first. A head of a few of a family's members is one
+// piece of work; what pieces add to rows they share (a stem, a prompt) is summed in their order.
 template <class T>
 void tree_backward(const T *q, const T *k, const T *v, const T *out, const float *lse, const T *dout, T *dq, float *dk,
                    float *dv, const i64 *prefixes, const i64 *members_of, const i64 *members, i64 families, i64 heads,
                    i64 kv, i64 size, float scale, i64 window) {
-  i64 repeat = heads / kv;
-  std::vector<std::vector<float>> kept(size_t(families * kv));  // what each adds to its first stretch
+  auto work = pieces(members_of, families, 4);
+  i64 repeat = heads / kv, wide = padded(size), row = heads * size;
+  std::vector<std::vector<float>> kept(work.size() * size_t(kv));  // what each adds to its prefix
 #pragma omp parallel
   {
     Room room;
 #pragma omp for schedule(dynamic)
-    for (i64 unit = 0; unit < families * kv; unit++) {
-      i64 family = unit / kv, head = unit % kv;
-      const i64 *f = prefixes + family * 4;
+    for (i64 unit = 0; unit < i64(work.size()) * kv; unit++) {
+      Piece p = work[size_t(unit / kv)];
+      i64 head = unit % kv;
+      const i64 *f = prefixes + p.family * 4;
       i64 prefix = f[1] + f[3], longest = 0;
-      for (i64 m = members_of[family]; m < members_of[family + 1]; m++)
-        longest = members[2 * m + 1] > longest ? members[2 * m + 1] : longest;
-      i64 keys = padded(prefix + longest) + LANES, wide = padded(size);
+      for (i64 m = p.from; m < p.to; m++) longest = members[2 * m + 1] > longest ? members[2 * m + 1] : longest;
+      i64 keys = padded(prefix + longest) + LANES;
       room.reserve(keys, wide);
       Span all{i64(k), i64(v), kv * size, size};
       room.take<T>(all, head, size, f[0], 0, f[1], true);
       room.take<T>(all, head, size, f[2], f[1], f[3], true);
       room.dk.assign(size_t(keys * wide), 0.0f);
       room.dv.assign(size_t(keys * wide), 0.0f);
-      for (i64 m = members_of[family]; m < members_of[family + 1]; m++) {
-        i64 begin = members[2 * m], count = members[2 * m + 1];
+      for (i64 m = p.from; m < p.to; m++) {
+        i64 begin = members[2 * m], count = members[2 * m + 1], at = begin * heads + head * repeat;
         room.take<T>(all, head, size, begin, prefix, count, true);
-        for (i64 t = 0; t < count; t++) {
-          Sight see = sight(prefix + t, window);
-          i64 width = padded(see.to), row = (begin + t) * heads + head * repeat;
-          widen(q + row * size, repeat, size, scale, room.q);
-          widen(out + row * size, repeat, size, 1.0f, room.out);
-          widen(dout + row * size, repeat, size, 1.0f, room.dout);
-          room.scores.resize(size_t(repeat * width));
-          room.dp.resize(size_t(repeat * width));
-          for (i64 r = 0; r < repeat; r += 8) {
-            i64 n = repeat - r < 8 ? repeat - r : 8;
-            float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width;
-            BY_ROWS(n, (score<N>(room.q.data() + r * wide, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
-            BY_ROWS(n, (score<N>(room.dout.data() + r * wide, room.values.turned.data(), room.values.capacity, wide, width, d, width)));
-          }
-          for (i64 r = 0; r < repeat; r++) {
-            float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width, l = lse[row + r];
-            Sum dot;
-            for (i64 j = 0; j < wide; j += LANES)
-              for (int i = 0; i < LANES; i++)
-                dot.lane[i] += room.dout[size_t(r * wide + j + i)] * room.out[size_t(r * wide + j + i)];
-            float delta = dot.total();
-            for (i64 k = 0; k < width; k++) {
-              s[k] = exp_(s[k] - l);
-              d[k] = s[k] * (d[k] - delta);
-            }
-          }
-          room.dq.assign(size_t(repeat * wide), 0.0f);
-          for (i64 r = 0; r < repeat; r += 8) {
-            i64 n = repeat - r < 8 ? repeat - r : 8;
-            float *d = room.dp.data() + r * width, *to = room.dq.data() + r * wide;
-            BY_ROWS(n, (gather<N>(d, width, room.keys.flat.data(), wide, see.from, see.to, to)));
-          }
-          spread(room.dp.data(), width, room.q.data(), repeat, see.from, see.to, wide, room.dk.data());
-          spread(room.scores.data(), width, room.dout.data(), repeat, see.from, see.to, wide, room.dv.data());
-          narrow(room.dq.data(), repeat, size, scale, dq + row * size);
-        }
+        attend_member_backward<T>(room, q + at * size, out + at * size, dout + at * size, dq + at * size, row, lse + at,
+                                  heads, count, prefix, repeat, size, scale, window);
         for (i64 i = 0; i < count; i++)
           for (i64 j = 0; j < size; j++) {
             size_t from = size_t((prefix + i) * wide + j), to = size_t(((begin + i) * kv + head) * size + j);
@@ -551,15 +585,15 @@ void tree_backward(const T *q, const T *k, const T *v, const T *out, const float
     }
 #pragma omp for schedule(static)
     for (i64 head = 0; head < kv; head++)
-      for (i64 family = 0; family < families; family++) {
-        const i64 *f = prefixes + family * 4;
+      for (size_t piece = 0; piece < work.size(); piece++) {
+        const i64 *f = prefixes + work[piece].family * 4;
         i64 prefix = f[1] + f[3];
-        const auto &keep = kept[size_t(family * kv + head)];
+        const auto &keep = kept[piece * size_t(kv) + size_t(head)];
         for (i64 i = 0; i < prefix; i++) {
           i64 row = i < f[1] ? f[0] + i : f[2] + i - f[1];
           for (i64 j = 0; j < size; j++) {
-            dk[(row * kv + head) * size + j] += keep[size_t(i * padded(size) + j)];
-            dv[(row * kv + head) * size + j] += keep[size_t((prefix + i) * padded(size) + j)];
+            dk[(row * kv + head) * size + j] += keep[size_t(i * wide + j)];
+            dv[(row * kv + head) * size + j] += keep[size_t((prefix + i) * wide + j)];
           }
         }
       }
