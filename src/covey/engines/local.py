@@ -15,6 +15,10 @@ from covey.models import Decoder, Policy
 from covey.models.weights import computed_with
 from covey.types import Completion, CoveyError, Request, Sampling, StopReason, Weights
 
+PREFILL = 8192
+"""Tokens of prompts that go through the model at a time, or a single longer prompt: the memory that a pass
+takes grows with them. The prompts that are left follow after one step of decoding."""
+
 
 class LocalEngine:
     """Continuous batching over at most `slots` sequences at a time.
@@ -147,9 +151,11 @@ class _Schedule:
                     r.group.logits = None
 
     def _open(self, room: int) -> list[_Running]:
-        """Prefill as many closed groups as the free slots can begin."""
-        opened: list[_Group] = []
+        """Prefill as many closed groups as the free slots can begin, or `PREFILL` allows."""
+        opened = [self.closed.popleft()]
         while self.closed and sum(len(g.waiting) for g in opened) < room:
+            if sum(len(g.prompt_ids) for g in (*opened, self.closed[0])) > PREFILL:
+                break
             opened.append(self.closed.popleft())
         if not self.running and not self.partly:
             self.decoder = Decoder(self.policy)  # nothing left to keep

@@ -440,8 +440,8 @@ inline i64 together(i64 repeat) { return repeat < 8 ? 8 / repeat : 1; }
 
 // One member's queries: rows [0, count) of q at own positions from 0 on.
 template <class T>
-void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float *lse, i64 lse_row, i64 count, i64 prefix,
-                   i64 repeat, i64 size, float scale, i64 window) {
+void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float *lse, i64 lse_row, i64 count,
+                   i64 prefix, i64 repeat, i64 size, float scale, i64 window) {
   i64 wide = padded(size), few = together(repeat);
   for (i64 t = 0; t < count; t += few) {
     i64 tokens = count - t < few ? count - t : few, rows = tokens * repeat;
@@ -451,8 +451,9 @@ void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float
     for (i64 i = 0; i < tokens; i++)
       widen(q + (t + i) * q_row, repeat, size, scale, room.q.data() + i * repeat * wide);
     for (i64 r = 0; r < rows; r += 8) {
+      const float *queries = room.q.data() + r * wide;
       float *s = room.scores.data() + r * width;
-      BY_ROWS(rows - r, (score<N>(room.q.data() + r * wide, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
+      BY_ROWS(rows - r, (score<N>(queries, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
       for (i64 i = r; i < rows && i < r + 8; i++) {
         float l = soften(room.scores.data() + i * width, sight(prefix + t + i / repeat, window), width);
         lse[(t + i / repeat) * lse_row + i % repeat] = l;
@@ -485,14 +486,17 @@ void attend_member_backward(Room &room, const T *q, const T *out, const T *dout,
       float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width;
       BY_ROWS(rows - r, (score<N>(queries, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
       BY_ROWS(rows - r, (score<N>(douts, room.values.turned.data(), room.values.capacity, wide, width, d, width)));
-      for (i64 i = r; i < rows && i < r + 8; i++)
-        slopes(room.scores.data() + i * width, room.dp.data() + i * width, sight(prefix + t + i / repeat, window), width,
-               lse[(t + i / repeat) * lse_row + i % repeat], room.dout.data() + i * wide, room.out.data() + i * wide, wide);
+      for (i64 i = r; i < rows && i < r + 8; i++) {
+        i64 token = t + i / repeat;
+        slopes(room.scores.data() + i * width, room.dp.data() + i * width, sight(prefix + token, window), width,
+               lse[token * lse_row + i % repeat], room.dout.data() + i * wide, room.out.data() + i * wide, wide);
+      }
       BY_ROWS(rows - r, (gather<N>(d, width, room.keys.flat.data(), wide, from, to, room.dq.data() + r * wide)));
       BY_ROWS(rows - r, (spread<N>(d, width, queries, wide, from, to, room.dk.data())));
       BY_ROWS(rows - r, (spread<N>(s, width, douts, wide, from, to, room.dv.data())));
     }
-    for (i64 i = 0; i < tokens; i++) narrow(room.dq.data() + i * repeat * wide, repeat, size, scale, dq + (t + i) * row);
+    for (i64 i = 0; i < tokens; i++)
+      narrow(room.dq.data() + i * repeat * wide, repeat, size, scale, dq + (t + i) * row);
   }
 }
 
@@ -620,7 +624,8 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
 #pragma omp for schedule(dynamic)
     for (i64 unit = 0; unit < i64(work.size()) * kv; unit++) {
       Piece p = work[size_t(unit / kv)];
-      i64 head = unit % kv, row = cells[4 * p.from], prefix = lengths[row], longest = 0, rows = (p.to - p.from) * repeat;
+      i64 head = unit % kv, row = cells[4 * p.from], rows = (p.to - p.from) * repeat;
+      i64 prefix = lengths[row], longest = 0;
       for (i64 i = p.from; i < p.to; i++) longest = cells[4 * i + 2] + 1 > longest ? cells[4 * i + 2] + 1 : longest;
       i64 width = padded(prefix + longest) + LANES;
       const T *shared_k = prompt_k + (row * kv + head) * size * s, *shared_v = prompt_v + (row * kv + head) * s * size;
@@ -642,13 +647,16 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
         Sight see = sight(prefix + held, window);
         for (i64 r = 0; r < repeat; r += 8) {
           i64 first = (i - p.from) * repeat + r;
+          const float *query = queries.data() + first * wide;
           float *mine = scores.data() + first * width;
-          BY_ROWS(repeat - r, (score<N>(queries.data() + first * wide, key, m, size, padded(held + 1), mine + prefix, width)));
+          BY_ROWS(repeat - r, (score<N>(query, key, m, size, padded(held + 1), mine + prefix, width)));
           for (i64 j = 0; j < repeat - r && j < 8; j++) soften(mine + j * width, see, padded(see.to));
         }
       }
-      for (i64 r = 0; r < rows; r += 8)
-        BY_ROWS(rows - r, (gather<N>(scores.data() + r * width, width, shared_v, size, 0, prefix, sums.data() + r * wide)));
+      for (i64 r = 0; r < rows; r += 8) {
+        const float *weights = scores.data() + r * width;
+        BY_ROWS(rows - r, (gather<N>(weights, width, shared_v, size, 0, prefix, sums.data() + r * wide)));
+      }
       for (i64 i = p.from; i < p.to; i++) {
         i64 column = cells[4 * i + 1], held = cells[4 * i + 2], which = cells[4 * i + 3], own = (i - p.from) * repeat;
         i64 from = sight(prefix + held, window).from - prefix;
@@ -715,8 +723,8 @@ void step(Multiply multiply, const Layer *layers, i64 count, const float *last, 
     rotate<float>(qkv, row, cos, sin, b, heads + kv, size, 1.0f);
     float *held[4];
     for (int i = 0; i < 4; i++) held[i] = reinterpret_cast<float *>(caches[4 * l + i]);
-    grid_forward<float>(qkv, row, k, v, row, row, attended, held[0], held[1], held[2], held[3], cells, lengths, b, heads,
-                        kv, size, s, n, m, layer.scale, layer.window);
+    grid_forward<float>(qkv, row, k, v, row, row, attended, held[0], held[1], held[2], held[3], cells, lengths, b,
+                        heads, kv, size, s, n, m, layer.scale, layer.window);
     product(multiply, layer.o, attended, b, delta);
     norm_forward<float>(x, delta, layer.after, x, y, nullptr, b, d, layer.eps);
     product(multiply, layer.gate_up, y, b, both);
