@@ -236,8 +236,8 @@ class Fault:
     """How grading failed.
 
     ``kind`` is what failures are counted by: ``raised``, ``timeout``, ``memory``, ``died``, ``start``,
-    ``type``, ``length``, ``not finite``, ``none``, ``environment``. ``trace`` is the traceback, where there
-    is one.
+    ``type``, ``length``, ``not finite``, ``none``, ``server``, ``environment``. ``trace`` is the traceback,
+    where there is one.
     """
 
     kind: str

@@ -15,6 +15,10 @@ from covey.types import CoveyError
 OWN = """
 import time
 
+def digits(completions, **columns):
+    texts = [completion[0]["content"] for completion in completions]
+    return [sum(c.isdigit() for c in text) / max(len(text), 1) for text in texts]
+
 def short(completions: list[str], answer):
     return [float(len(c) % 3) for c in completions]
 
@@ -57,13 +61,27 @@ def test_a_function_of_a_file_trains_and_is_verified(graders: Path, tmp_path: Pa
     assert [check.count for check in report.checks if check.name == "rewards"] == [24]
 
 
+@pytest.mark.slow
+def test_three_lines_with_trls_signature_are_learned(graders: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "model": {"config": {"hidden_size": 32, "intermediate_size": 32}, "dtype": "float32"},
+        "rollout": {"problems_per_step": 8, "group_size": 8, "max_new_tokens": 6},
+        "train": {"learning_rate": 3e-3, "warmup_steps": 2},
+        "eval": {"problems": 16, "samples": 4},
+    }
+    reward = f"{graders}:digits"
+    found = covey.train(run=tmp_path / "run", reward=reward, **SMALL | given | {"steps": 40}).summary
+    assert found["before"]["sampled"]["high"] < 0.3
+    assert found["difference"]["sampled"]["low"] > 0.2
+
+
 def test_a_grader_that_raises_stops_the_run_with_its_traceback(graders: Path, tmp_path: Path) -> None:
     run, sentinels = tmp_path / "run", {"unscored": {"budget": 0.05}}
     with pytest.raises(CoveyError, match="completions have no score, more than the budget of 5%") as caught:
         covey.train(run=run, reward=f"{graders}:third", sentinels=sentinels, **SMALL | {"steps": 20})
     assert "first raised:" in str(caught.value)
     assert 'raise ValueError("no such row")' in str(caught.value)
-    assert f'{graders}", line 9' in str(caught.value)
+    assert f'{graders}", line 13' in str(caught.value)
 
 
 def test_a_grader_that_never_ends_costs_its_time_is_counted_and_shown(graders: Path, tmp_path: Path) -> None:

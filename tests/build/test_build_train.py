@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import covey
+from covey import sandbox
 from covey.config import load
 from covey.models import load_policy, save_policy
 from covey.records import RunReader
@@ -48,6 +50,18 @@ def test_it_is_said_that_an_object_has_no_time_limit(
     assert f"the reward {__name__}:digits {said}" in capsys.readouterr().out
     covey.train(model=TINY, task="arithmetic", reward=f"{__file__}:digits", run=tmp_path / "named", **few)
     assert said not in capsys.readouterr().out
+
+
+def test_it_is_said_once_where_programs_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = {"answer": "x", "entry_point": "f", "cases": [{"input": [1], "output": 1}]}
+    rows = [json.dumps({"prompt": f"{n}?", **case}) for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    task = {"name": "jsonl", "path": str(tmp_path / "rows.jsonl"), "heldout": 0.3}
+    parts = [{"name": "code"}, {"name": "code", "label": "again", "oracle": True}]
+    few = {**SMALL, "steps": 1, "view": "plain"}
+    reward = {"name": "combine", "parts": parts}
+    covey.train(model=TINY, task=task, reward=reward, run=tmp_path / "run", **few)
+    assert capsys.readouterr().out.count(sandbox.describe()) == 1
 
 
 def test_a_function_and_sections_are_all_it_takes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -37,6 +38,12 @@ HOSTILE = (
     "$" * 4000,
     r"\boxed{" + "1 + " * 900 + "1}",
     "{" * 2000 + r"\boxed{" + "[" * 2000,
+    "$" + "^".join("9" * 12) + "$",
+    "$9" + "!" * 60 + "$",
+    "$" + r"\sqrt{" * 15 + "2" + "}" * 15 + "^{10^{9}}$",
+    "$(" + "+".join(f"x_{i}" for i in range(40)) + ")^{400}$",
+    "1," * 2000 + "x",
+    "$" + r"\ " * 1500 + "1$",
 )
 """Towers of powers, giant factorials, deep nesting, and what makes regular expressions go back and forth."""
 
@@ -144,7 +151,7 @@ def test_not_one_of_a_thousand_right_answers_is_lost_beside_hostile_ones() -> No
     reward = pooled(seconds=2.0)
     episodes = [episode(rf"so \boxed{{{n}}}", str(n), n) for n in range(1000)]
     for place, text in enumerate(HOSTILE * 2):
-        episodes.insert(place * 27, episode(text, "42", 1000 + place))
+        episodes.insert(place * 20, episode(text, "42", 1000 + place))
     scores = reward(episodes)
     reward.close()
     right = [s.value for e, s in zip(episodes, scores, strict=True) if e.sample < 1000]
@@ -152,3 +159,20 @@ def test_not_one_of_a_thousand_right_answers_is_lost_beside_hostile_ones() -> No
     hostile = [s.value for e, s in zip(episodes, scores, strict=True) if e.sample >= 1000]
     assert len(hostile) == 2 * len(HOSTILE)
     assert all(value in (None, 0.0) for value in hostile)
+
+
+@pytest.mark.slow
+def test_each_hostile_answer_ends_within_half_a_second_of_its_limit() -> None:
+    """From its handing over to its score: as a run waits for it."""
+    reward = pooled(seconds=1.0, workers=1)
+    late: dict[str, float] = {}
+    for text in HOSTILE:
+        assert reward([episode("42")]) == [Score(1.0)]  # the process is ready again
+        began = time.perf_counter()
+        [score] = reward([episode(text)])
+        seconds = time.perf_counter() - began
+        assert score.value in (None, 0.0), text
+        if seconds > 1.5:
+            late[text[:40]] = seconds
+    reward.close()
+    assert late == {}

@@ -168,6 +168,17 @@ def test_a_function_of_one_reply_loses_no_other_of_its_group(file: Path) -> None
     reward.close()
 
 
+def test_a_pattern_that_tries_for_ever_costs_its_reply_alone() -> None:
+    values = {"name": "regex", "pattern": "(?P<answer>(a+)+)b", "limits": {"seconds": 0.5, "workers": 2}}
+    reward = build_reward(Component.model_validate(values))
+    assert isinstance(reward, Pooled)
+    scores = reward(group("aab", "a" * 60, "aab", "ab", answer="aa"))
+    reward.close()
+    assert [s.value for s in scores] == [1.0, None, 1.0, 0.0]
+    [fault] = [(s.fault.kind, s.error) for s in scores if s.fault]
+    assert fault == ("timeout", "regex took longer than 0.5 s")
+
+
 def test_printing_reaches_nothing(reward: Pooled) -> None:
     assert [s.value for s in reward(group("print"))] == [1.0]
 

@@ -282,3 +282,12 @@ def test_replies_are_graded_in_one_call_too() -> None:
     found = probe(reward_of(first), NUMBERS)
     whats = {fault.what for fault in found.faults}
     assert any("not scored in one call" in what and "returned 1 scores for" in what for what in whats)
+
+
+def test_the_reward_of_the_readme_passes() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^def reward\(.*?\n\n", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(found[0], names)
+    assert probe(reward_of(names["reward"]), NUMBERS).faults == ()

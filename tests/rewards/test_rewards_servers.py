@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ from typing import Any
 import pytest
 
 import covey.rewards.asking
+from covey.rewards.beside import Beside
 from covey.rewards.judge import Judge, verdict_of
 from covey.rewards.remote import Remote
-from covey.types import Completion, CoveyError, Episode, Problem, Score, StopReason, Turn
+from covey.types import Completion, CoveyError, Episode, Fault, Problem, Score, StopReason, Turn
 
 KEY = "sk-secret-83"
 PROBLEM = Problem("44+39", ({"role": "user", "content": "44 + 39?"},), "83")
@@ -245,6 +249,7 @@ def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (score,) = judge(gone, tmp_path)(group("83"))
     assert score.value is None
     assert "refused" in str(score.error)
+    assert score.fault == Fault("server")
 
 
 def test_requests_go_out_side_by_side_and_no_more_than_said(server: Server, tmp_path: Path) -> None:
@@ -259,6 +264,64 @@ def test_requests_go_out_side_by_side_and_no_more_than_said(server: Server, tmp_
     scores = judge(server, tmp_path, concurrency=3)(group(*(f"{i} 83" for i in range(6))))
     assert [s.value for s in scores] == [1.0] * 6
     assert server.busiest == 3
+
+
+def test_others_are_sampled_while_a_judge_is_asked(server: Server, tmp_path: Path) -> None:
+    """A group is given and nobody waits; groups follow one another, so that no more is asked than is said."""
+    free = threading.Event()
+
+    def answer(body: Any) -> tuple[int, Any]:
+        free.wait(30)
+        return by_text(body)
+
+    server.answer = answer
+    made = judge(server, tmp_path, concurrency=2)
+    waiting = [made.submit(group(*texts)) for texts in (("0 83", "84", "1 83"), ("84", "2 83"), ())]
+    free.set()
+    assert [[s.value for s in scores()] for scores in waiting] == [[1.0, 0.3, 1.0], [0.3, 1.0], []]
+    assert server.busiest <= 2
+    assert len(server.asked) == 4  # the same reply in another group is asked for once, too
+    made.close()
+    assert [s.value for s in made.submit(group("84"))()] == [0.3]
+    made.close()
+
+
+def test_what_fails_in_the_thread_is_raised_where_the_scores_are_asked_for() -> None:
+    class Wrong(Beside):
+        def __call__(self, episodes: Sequence[Episode]) -> Sequence[Score]:
+            raise ValueError("a defect")
+
+    made = Wrong()
+    scores = made.submit(group("83"))
+    with pytest.raises(ValueError, match="a defect"):
+        scores()
+    made.close()
+    made.close()
+
+
+PROGRAM = """
+import sys
+import time
+from covey.rewards.remote import Remote
+from covey.types import Completion, Episode, Problem, StopReason, Turn
+
+turn = Turn((1,), Completion((2,), None, StopReason.END, 0, "83"))
+Remote(sys.argv[1], seconds=600).submit([Episode(Problem("p", (), "83"), 0, (turn,))])
+time.sleep(1)  # it is asking now
+"""
+
+
+def test_a_program_ends_whatever_a_server_does(server: Server) -> None:
+    free = threading.Event()
+
+    def wait(body: Any) -> tuple[int, Any]:
+        free.wait(60)
+        return 200, {"rewards": [1.0]}
+
+    server.answer = wait
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", PROGRAM, server.url], env=environment, timeout=50, check=True)
+    free.set()
 
 
 @pytest.mark.parametrize(

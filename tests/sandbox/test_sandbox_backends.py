@@ -86,6 +86,7 @@ def test_what_is_said(offers) -> None:
     offers("monty", "landlock")
     assert sandbox.describe().startswith("untrusted code runs in pydantic-monty ")
     assert sandbox.describe().endswith("under Landlock and seccomp")
+    assert sandbox.describe(whole=True).startswith("untrusted code runs in CPython ")
 
 
 def test_bubblewrap_that_isnt_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from covey import sandbox
 from covey.protocols import Environment, Interactive
 from covey.rewards.finished import Finished
 from covey.tasks.calculator import Calculator
@@ -138,6 +140,17 @@ def test_a_file_of_questions_with_tools(tmp_path: Path, notes: Path) -> None:
     said = environment.step(reply({"name": "search", "arguments": {"query": "skein"}}))
     assert said is not None
     assert said[0]["content"] == "[birds.md] Geese fly in a skein."
+
+
+def test_questions_are_found_in_any_shape_and_it_is_said_where_programs_run(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    rows = [{"question": f"q{n}", "answer": f"so\n#### {n}"} for n in range(20)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = Tooled(str(path), ["python", "calculator"])
+    problem = task.problems("train")[0]
+    assert problem.messages[-1]["content"] == f"q{problem.answer}"
+    assert task.notes[-1] == sandbox.describe(whole=True)
+    assert sandbox.describe(whole=True) not in Tooled(str(path), ["calculator"]).notes
 
 
 def test_the_game_tells_higher_and_lower_and_ends_when_it_is_won() -> None:

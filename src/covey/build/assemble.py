@@ -46,6 +46,12 @@ class Parts:
     train: Sequence[Problem]
     heldout: tuple[Problem, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever starts a run should know: the task's lines and the reward's, each once."""
+        both = (*getattr(self.task, "notes", ()), *getattr(self.reward, "notes", ()))
+        return tuple(dict.fromkeys(both))
+
 
 def prepare(recipe: Recipe, *, task: Task | None = None, reward: Reward | None = None) -> Parts:
     """Resolve and check everything that needs no weights. Raises CoveyError, naming the section.

@@ -66,8 +66,8 @@ def _planned(recipe: Recipe, parts: assemble.Parts) -> dict[str, Any]:
 
 
 def _notes(parts: assemble.Parts) -> dict[str, str]:
-    """What the task has to say, a run would say it too."""
-    return {f"note_{n}": note for n, note in enumerate(getattr(parts.task, "notes", ()), start=1)}
+    """What the task and the reward have to say, a run would say it too."""
+    return {f"note_{n}": note for n, note in enumerate(parts.notes, start=1)}
 
 
 def _reference(recipe: Recipe, policy: Policy) -> int:

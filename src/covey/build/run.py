@@ -130,7 +130,7 @@ def _introduce(parts: assemble.Parts, policy: Policy, run: Path, view: Progress,
             f"the reward {parts.recipe.reward.name} is an object of this program: it is called here, without "
             "a time limit; one that is named, file.py:name, has limits"
         )
-    for note in getattr(parts.task, "notes", ()):
+    for note in parts.notes:
         view.message(note)
     if not parts.heldout:
         view.message("the task holds no problems out: nothing will be measured before and after")

@@ -41,6 +41,11 @@ class ByPart:
         for label, mine in parts.items():
             check_all(self.rewards[label], mine)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the parts' rewards have to say at the start of a run."""
+        return tuple(note for reward in self.rewards.values() for note in getattr(reward, "notes", ()))
+
     def close(self) -> None:
         """End the processes that rewards have."""
         for reward in self.rewards.values():

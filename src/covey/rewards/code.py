@@ -55,6 +55,11 @@ class Code:
     def __post_init__(self) -> None:
         sandbox.chosen(None, self.unsafe_local)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where programs run on this machine, for the start of a run."""
+        return (sandbox.describe(self.unsafe_local),)
+
     def __call__(self, episodes: Sequence[Episode]) -> list[Score]:
         return [self._score(episode) for episode in episodes]
 

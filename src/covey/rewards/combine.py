@@ -84,6 +84,11 @@ class Combine:
             else:
                 check_all(part.reward, problems)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the parts have to say at the start of a run."""
+        return tuple(note for part in self.parts for note in getattr(part.reward, "notes", ()))
+
     def close(self) -> None:
         """End the processes that parts have."""
         for part in self.parts:

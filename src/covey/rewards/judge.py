@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from covey.rewards.asking import Server, Unanswered, Unusable
+from covey.rewards.beside import Beside
+from covey.rewards.functions import Failure
 from covey.types import CoveyError, Episode, Score
 
 RUBRIC = "Is the reply right and complete? 10 is right in every respect, 0 is wrong or no answer."
@@ -59,7 +61,7 @@ def default_cache() -> str:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Judge(Beside):
     """A tenth of the verdict, 0 to 1, that ``model`` at ``url`` gives by ``rubric``.
 
     ``url`` is the endpoint's root, as ``http://127.0.0.1:8000/v1``; ``key_env`` names the variable of the
@@ -135,7 +137,7 @@ class Judge:
             try:
                 verdict = self.server().ask(question, verdict_of)
             except Unanswered as error:
-                return Score(None, error=f"the judge gave no verdict: {error}")
+                return Failure(f"the judge gave no verdict: {error}", "server").score
             _keep(path, verdict, question)
         return Score(verdict / 10)
 

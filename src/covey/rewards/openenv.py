@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from covey.rewards.functions import Failure
 from covey.rewards.websocket import Closed, WebSocket
 from covey.types import CoveyError, Ending, Episode, Problem, Score, StopReason
 
@@ -147,7 +148,7 @@ class OpenEnv:
                 if done and number < len(replies):
                     break
         except Broken as error:
-            return Score(None, error=str(error))
+            return Failure(str(error), "server").score
         finally:
             conversation.close()
         if done is not (episode.ended is Ending.DONE) or len(conversation.replies) != len(replies):

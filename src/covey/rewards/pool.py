@@ -60,7 +60,8 @@ class Limits:
 
     @property
     def processes(self) -> int:
-        return self.workers or min(len(os.sched_getaffinity(0)), 8)
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        return self.workers or min(cores, 8)
 
 
 class Broken(Exception):

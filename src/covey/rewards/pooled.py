@@ -74,6 +74,10 @@ class Pooled:
         return bool(getattr(self.reward, "checks_all", False))
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(getattr(self.reward, "notes", ()))
+
+    @property
     def shaping(self) -> bool:
         return bool(getattr(self.reward, "shaping", False))
 

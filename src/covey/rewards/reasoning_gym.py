@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from covey.rewards.answer import final
+from covey.rewards.functions import Failure
 from covey.rewards.gym import scorer, unpacked
 from covey.rewards.harmless import arithmetic, literal
 from covey.types import CoveyError, Episode, Problem, Score
@@ -81,7 +82,8 @@ def score(text: str, problem: Problem) -> Score:
         return Score(value)
     # foreign code reads a stranger's text: whatever it raises is the reason why there is no score
     except Exception as error:
-        return Score(None, error=f"reasoning-gym's {name} raised {type(error).__name__}: {error}"[:300])
+        reason = f"reasoning-gym's {name} raised {type(error).__name__}: {error}"[:300]
+        return Failure(reason, "raised").score
 
 
 def extracted(text: str, answer_in: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from covey.rewards.answer import plain
 from covey.rewards.gold import refused
+from covey.rewards.pool import Limits
 from covey.types import CoveyError, Episode, Problem, Score
 
 TAIL_CHARACTERS = 4096
@@ -24,13 +25,17 @@ class Regex:
     pattern without that group must match the reply as a whole, blanks at its ends aside.
 
     Python's ``re`` tries every way to match: a pattern that repeats what is repeated, such as
-    ``(a+)+b``, can take for ever on a reply that doesn't match.
+    ``(a+)+b``, can take for ever on a reply that doesn't match. So it runs in processes that are killed, and
+    such a reply isn't scored.
 
     Raises:
         CoveyError: the pattern is none.
     """
 
+    pooled: ClassVar[bool] = True
+    each: ClassVar[bool] = True
     checks_all: ClassVar[bool] = True
+    limits: ClassVar[Limits] = Limits(seconds=2.0, memory_mb=512)
 
     pattern: str
     ignore_case: bool = False

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from covey.rewards.asking import Server, Unanswered
+from covey.rewards.beside import Beside
 from covey.rewards.foreign import scored, texts
+from covey.rewards.functions import Failure
 from covey.types import Episode, Score
 
 
 @dataclass(frozen=True)
-class Remote:
+class Remote(Beside):
     """What a server of OpenRLHF's kind gives a group's replies, in one request.
 
     ``query`` are prompts and replies, ``prompts`` the prompts and ``labels`` the gold answers, as for
@@ -42,5 +44,5 @@ class Remote:
         try:
             answer = self.server().ask(question, lambda answer: answer)
         except Unanswered as error:
-            return [Score(None, error=str(error))] * len(episodes)
+            return [Failure(str(error), "server").score] * len(episodes)
         return scored(self.url, answer, len(episodes))

@@ -93,7 +93,8 @@ class SynchronousSource:
 
     def score(self, problem: Problem, episodes: tuple[Episode, ...]) -> Callable[[], Group]:
         """Have a whole group scored, and say when asked whether it can be trained on; an episode that failed
-        is not scored. Where the reward has processes of its own, others are sampled meanwhile."""
+        is not scored. Where the reward works in processes or a thread of its own, others are sampled
+        meanwhile."""
         finished = [e for e in episodes if e.failure is None]
         scores = submitted(self.reward, finished) if finished else list[Score]
         return partial(self.group, problem, episodes, finished, scores)

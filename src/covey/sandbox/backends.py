@@ -122,12 +122,13 @@ def walls(backend: Backend) -> Confinement:
     return found
 
 
-def describe(unsafe_local: bool = False) -> str:
-    """Where untrusted code runs on this machine, in one line for a command to print once.
+def describe(unsafe_local: bool = False, *, whole: bool = False) -> str:
+    """Where untrusted code runs on this machine, in one line to be said once. ``whole``: whole programs.
 
     Raises:
         CoveyError: nowhere.
     """
+    found = chosen(None, unsafe_local, whole=whole)
     python = f"CPython {platform.python_version()}"
     words = {
         "monty": f"pydantic-monty {monty.version()} for functions",
@@ -135,4 +136,4 @@ def describe(unsafe_local: bool = False) -> str:
         "landlock": f"{python} under Landlock and seccomp",
         "local": f"{python} WITHOUT WALLS, under your own rights",
     }
-    return "untrusted code runs in " + ", then ".join(words[name] for name in chosen(None, unsafe_local))
+    return "untrusted code runs in " + ", then ".join(words[name] for name in found)

@@ -28,12 +28,14 @@ LARGEST_FOLDER = 20 << 20  # bytes of text
 
 @dataclass(frozen=True)
 class Tool:
-    """``parameters`` are the JSON schema's properties, all of them texts and all required."""
+    """``parameters`` are the JSON schema's properties, all of them texts and all required. ``note`` is said
+    when a run starts."""
 
     name: str
     description: str
     parameters: Mapping[str, str]
     run: Callable[..., str]
+    note: str = ""
 
     def schema(self) -> dict[str, Any]:
         properties = {name: {"type": "string", "description": says} for name, says in self.parameters.items()}
@@ -96,7 +98,10 @@ def calculator() -> Tool:
 
 
 def python(seconds: float = 3.0, memory_mb: int = 512) -> Tool:
-    """A fresh program for each call, in the sandbox; it answers with what was printed."""
+    """A fresh program for each call, in the sandbox; it answers with what was printed.
+
+    Raises CoveyError when no sandbox works here.
+    """
     limits = sandbox.Limits(seconds=seconds, memory_mb=memory_mb)
 
     def run(code: str) -> str:
@@ -106,7 +111,8 @@ def python(seconds: float = 3.0, memory_mb: int = 512) -> Tool:
         last = outcome.stderr_tail.strip().rsplit("\n", 1)[-1]
         return f"{outcome.stdout}error: {outcome.status}{': ' + last if last else ''}"
 
-    return Tool("python", "Runs a Python program and returns what it prints.", {"code": "the program"}, run)
+    says, where = "Runs a Python program and returns what it prints.", sandbox.describe(whole=True)
+    return Tool("python", says, {"code": "the program"}, run, where)
 
 
 def search(folder: str, results: int = 3) -> Tool:
@@ -130,7 +136,7 @@ TOOLS: dict[str, Callable[..., Tool]] = {"calculator": calculator, "python": pyt
 def toolbox(wanted: Sequence[str | Mapping[str, Any]], where: str) -> dict[str, Tool]:
     """Tools by name, each ``"calculator"`` or ``{name = "search", folder = "notes"}``.
 
-    Raises CoveyError for an unknown name or parameter.
+    Raises CoveyError for an unknown name or parameter, and where a tool can't work.
     """
     tools: dict[str, Tool] = {}
     for one in [wanted] if isinstance(wanted, str | Mapping) else wanted:
