@@ -19,10 +19,10 @@ Line = dict[str, Any]
 
 
 class Found:
-    """The lines by benchmark, case and peer."""
+    """The lines by benchmark, case and peer, the last of each."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
-        self.lines = list(lines)
+        self.lines = list({(x["bench"], x["case"], x["against"]): x for x in lines}.values())
         if any(line["quick"] for line in self.lines):
             raise SystemExit("these are figures of a --quick run, which shows that all works and no more")
 
