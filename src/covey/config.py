@@ -139,7 +139,7 @@ class Rollout(_Section):
     """Of a whole conversation, prompt included; the model's context when absent."""
     engine: Named = Component(name="local")
     draw: Named = _later(Component(name="uniform"))
-    """Which problems come next: uniform, retire or curriculum; see docs/tasks.md."""
+    """Which problems come next: uniform, retire, curriculum or climb; see docs/tasks.md."""
 
     @model_validator(mode="after")
     def _truncates(self) -> Rollout:

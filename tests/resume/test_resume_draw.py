@@ -17,6 +17,7 @@ from small_run import Killed, Kills, contents, small
 DRAWS = {
     "retire": {"name": "retire", "solved": 0.05, "return_after": 1},
     "curriculum": {"name": "curriculum", "floor": 0.2, "visits": 2},
+    "climb": {"name": "climb", "levels": 3, "up": 0.05, "down": 0.01, "visits": 3},
 }
 
 
@@ -28,7 +29,7 @@ def test_killed_and_resumed_it_is_the_same_run_and_verifies(tmp_path: Path, kind
     with pytest.raises(Killed):
         train(recipe, run, view=Kills(3))
     state = Checkpoints(RunReader(run).layout).state(2)["source"]
-    assert state["rates"]
+    assert state["orders" if kind == "climb" else "rates"]
     assert bool(state.get("retired")) == (kind == "retire")
     resume(run)
 

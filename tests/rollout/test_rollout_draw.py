@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from covey.engines.scripted import ScriptedChat, ScriptedEngine
 from covey.rollout import DRAWS, Mixed, Order, SynchronousSource, Uniform, redraw
-from covey.rollout.draw import Curriculum, Retire
+from covey.rollout.draw import Climb, Curriculum, Retire
 from covey.types import CoveyError, Episode, Group, Problem, Sampling, Score
 
 PROBLEM = Problem("p", ({"role": "user", "content": "?"},))
@@ -101,6 +101,31 @@ def test_a_step_draws_nothing_twice_while_there_is_more() -> None:
     assert sorted(draw.take(1, 20)) == sorted([*range(10)] * 2)
 
 
+def test_a_level_is_climbed_when_it_is_passed_and_left_when_it_is_too_hard() -> None:
+    draw = Climb(6, seed=0, levels=3, up=0.7, down=0.1, visits=4)
+    rates = [0.5, 1.0, 1.0, 1.0, 0.0, 0.2]
+    drawn = steps(draw, rates, 2, 2)
+    assert [sorted(two) for two in drawn] == [[0, 1], [0, 1]]  # (0.5 + 1 + 0.5 + 1) / 4 = 0.75: passed
+    assert [sorted(two) for two in steps(draw, rates, 2, 2)] == [[2, 3], [2, 3]]  # passed, too
+    # (0 + 0.2 + 0 + 0.2) / 4 = 0.1: too hard, and then the one before is passed again
+    assert [sorted(two) for two in steps(draw, rates, 2, 4)] == [[4, 5], [4, 5], [2, 3], [2, 3]]
+    assert (draw.level, draw.last) == (2, [])
+
+
+def test_at_either_end_there_is_no_further_level() -> None:
+    low, high = (Climb(5, seed=0, levels=2, visits=1) for _ in range(2))
+    assert {index for [index] in steps(low, [0.0] * 5, 1, 9)} == {0, 1}
+    first, *rest = [index for [index] in steps(high, [1.0] * 5, 1, 9)]
+    assert first in {0, 1}
+    assert set(rest) == {2, 3, 4}
+
+
+def test_what_wasn_t_scored_moves_no_level() -> None:
+    draw = Climb(4, seed=0, levels=2, visits=1)
+    draw.saw(0, draw.take(0, 2), [group(None, None)] * 2)
+    assert (draw.level, draw.last) == (0, [])
+
+
 @given(
     weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=5),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=20),
@@ -129,7 +154,7 @@ def test_a_part_of_a_mixture_is_told_of_its_own() -> None:
 def made(kind: str, seed: int) -> Uniform | Mixed:
     if kind == "mixed":
         return Mixed([Retire(3, seed), Curriculum(4, seed)], [3, 4], [2.0, 1.0])
-    return DRAWS[kind](7, seed)
+    return Climb(7, seed, visits=3) if kind == "climb" else DRAWS[kind](7, seed)
 
 
 @pytest.mark.parametrize("kind", [*DRAWS, "mixed"])
@@ -188,6 +213,9 @@ def test_what_a_step_drew_follows_from_its_groups(kind: str) -> None:
         (lambda: Retire(3, 0, return_after=-1), "return_after must be a whole number above 0, not -1"),
         (lambda: Retire(3, 0, solved="all"), "solved must be a number, not 'all'"),
         (lambda: Curriculum(3, 0, floor=0), "floor must be above 0 and at most 1, not 0"),
+        (lambda: Climb(3, 0), "3 problems can't be cut into levels = 4"),
+        (lambda: Climb(9, 0, levels=0), "levels must be a whole number above 0, not 0"),
+        (lambda: Climb(9, 0, up=0.1), "down must be less than up = 0.1, not 0.1"),
         (lambda: Uniform(3, 0).restore({"parts": []}), "a task with several parts"),
         (lambda: Mixed([Uniform(3, 0)], [3], [1]).restore({"drawn": 3}), "of 0 parts, and the task has 1"),
     ],

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from covey.audit.verify import verify
 from covey.build import train
 from covey.config import parse
+from covey.protocols import Split
 from covey.records import RunReader
 from covey.rewards.gym import packed, scorer, silent, unpacked
 from covey.rewards.reasoning_gym import EVALUATED, extracted, score
@@ -25,6 +26,7 @@ from small_run import Hears
 
 gym = pytest.importorskip("reasoning_gym", reason="the package reasoning-gym isn't installed")
 
+SPLITS: tuple[Split, ...] = ("train", "heldout")
 NO_GOLD = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
 NAMES = sorted(set(gym.factory.DATASETS) - {"composite"})  # composite is a mixture, which tasks is already
 
@@ -141,9 +143,39 @@ def test_a_level_is_the_librarys() -> None:
     assert terms[0] < terms[1]
 
 
+def test_several_levels_are_one_part_from_the_lowest_up() -> None:
+    task = ReasoningGym(["chain_sum", {"name": "gcd", "level": [0, 2]}], problems=20, heldout=4)
+    train, held = ([p for p in task.problems(s) if p.columns["gym_task"] == "gcd"] for s in SPLITS)
+    alone = [
+        problem
+        for level in range(3)
+        for problem in ReasoningGym([{"name": "gcd", "level": level}], 20, 0, seed=20 * level).problems(
+            "train"
+        )
+    ]
+    assert train == alone  # no question came twice
+    assert (len(train), len(held)) == (60, 12)
+    assert task.shares()[1] == (60, 1.0)
+
+
+def test_a_kind_that_comes_twice_has_no_question_twice() -> None:
+    one = {"name": "gcd", "settings": {"min_value": 1, "max_value": 9}}
+    task = ReasoningGym([one, {**one, "settings": {"min_value": 1, "max_value": 10}}], problems=60, heldout=5)
+    ids = [problem.id for split in SPLITS for problem in task.problems(split)]
+    assert len(ids) == len(set(ids))
+    assert all(count for count, _ in task.shares())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"tasks": [{"name": "gcd", "level": [2, 0]}]}, "the lowest and the highest: .0, 3., not .2, 0."),
+        ({"tasks": [{"name": "gcd", "level": [0, 99]}]}, "gcd has levels 0 to"),
+        ({"tasks": [{"name": "acre", "level": [0, 1]}]}, "acre has no levels"),
+        (
+            {"tasks": [{"name": "countdown", "level": [0, 3]}]},
+            "countdown: its level or settings make no problem",
+        ),
         ({"tasks": "chain_sums"}, "no task 'chain_sums'. Did you mean 'chain_sum'"),
         ({"tasks": []}, "tasks is a name"),
         ({"tasks": [{"level": 1}]}, "has no name"),

@@ -1,4 +1,5 @@
-"""Which problems come next, given what was seen: evenly, without the solved ones, or the informative first.
+"""Which problems come next, given what was seen: evenly, without the solved ones, the informative first, or
+from easy to hard.
 
 A draw is a function of its seed and of what it was told, in order; so a record is enough to draw again
 what was drawn. It knows problems by their index among the task's training problems.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -153,6 +155,57 @@ class Curriculum(Uniform):
         self.step, self.taken = -1, set()
 
 
+class Climb(Uniform):
+    """Problems from easy to hard, a level at a time.
+
+    The problems, in the order that their task has them in, are cut into ``levels`` of equal number. They are
+    drawn from the first, evenly, until the mean of the last ``visits`` pass rates is ``up`` or more, and then
+    from the next; where it is ``down`` or less, from the one before. Each level begins without pass rates.
+    (So are the curricula of reasoning-gym climbed: arXiv:2505.24760.)
+    """
+
+    def __init__(
+        self, count: int, seed: int, levels: int = 4, up: float = 0.7, down: float = 0.1, visits: int = 20
+    ) -> None:
+        super().__init__(count, seed)
+        _whole("visits", visits)
+        _whole("levels", levels)
+        if levels > count:
+            raise CoveyError(f"[rollout.draw] {count} problems can't be cut into levels = {levels}")
+        if not _number("down", down) < _number("up", up):
+            raise CoveyError(f"[rollout.draw] down must be less than up = {up!r}, not {down!r}")
+        self.up, self.down, self.visits = up, down, visits
+        ends = [count * level // levels for level in range(levels + 1)]
+        self.starts, self.orders = ends[:-1], [Order(end - start, seed) for start, end in pairwise(ends)]
+        self.level, self.last = 0, list[float]()
+
+    def take(self, step: int, number: int) -> list[int]:
+        """The next indices of the level."""
+        self.order.drawn += number
+        return [self.starts[self.level] + index for index in self.orders[self.level].take(number)]
+
+    def saw(self, step: int, drawn: Sequence[int], groups: Sequence[Group]) -> None:
+        """Go up or down when enough was seen."""
+        rates = [rate for group in groups if (rate := pass_rate(group)) is not None]
+        self.last = [*self.last, *rates][-self.visits :]
+        if len(self.last) < self.visits:
+            return
+        level = self.level + (_mean(self.last) >= self.up) - (_mean(self.last) <= self.down)
+        if level != self.level and level in range(len(self.orders)):
+            self.level, self.last = level, []
+
+    def state(self) -> dict[str, Any]:
+        orders = [order.drawn for order in self.orders]
+        return {**super().state(), "level": self.level, "last": list(self.last), "orders": orders}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.level = min(int(state.get("level", 0)), len(self.orders) - 1)
+        self.last = [float(rate) for rate in state.get("last", ())][-self.visits :]
+        for order, drawn in zip(self.orders, state.get("orders", ()), strict=False):
+            order.drawn = int(drawn)
+
+
 class Rates:
     """The last ``visits`` pass rates of every problem that was scored, oldest first."""
 
@@ -163,9 +216,8 @@ class Rates:
     def note(self, drawn: Sequence[int], groups: Sequence[Group]) -> None:
         """A group of which nothing was scored says nothing."""
         for index, group in zip(drawn, groups, strict=False):
-            scores = [score.value for score in group.scores if score.value is not None]
-            if scores:
-                self.last[index] = [*self.last.get(index, []), _mean(scores)][-self.visits :]
+            if (rate := pass_rate(group)) is not None:
+                self.last[index] = [*self.last.get(index, []), rate][-self.visits :]
 
     def state(self) -> dict[str, list[float]]:
         return {str(index): list(rates) for index, rates in self.last.items()}
@@ -175,70 +227,10 @@ class Rates:
         self.last = {index: rates[-self.visits :] for index, rates in kept.items() if index < self.count}
 
 
-class Mixed:
-    """Several draws, one for each part of a task, in proportion to their weights.
-
-    Every place goes to the part that is furthest behind its weight's share of what was drawn, so that none
-    is ever ahead of it by more than one problem. ``counts`` are the numbers of problems, which
-    follow each other.
-    """
-
-    def __init__(self, draws: Sequence[Uniform], counts: Sequence[int], weights: Sequence[float]) -> None:
-        self.draws, self.weights = draws, [weight / sum(weights) for weight in weights]
-        self.starts = [sum(counts[:part]) for part in range(len(counts))]
-        self.taken = [0] * len(draws)
-
-    def take(self, step: int, number: int) -> list[int]:
-        """The next ``number`` indices, those of one part in its own draw's order."""
-        parts = [self._next() for _ in range(number)]
-        waiting = {part: iter(self.draws[part].take(step, parts.count(part))) for part in sorted(set(parts))}
-        return [self.starts[part] + next(waiting[part]) for part in parts]
-
-    def saw(self, step: int, drawn: Sequence[int], groups: Sequence[Group]) -> None:
-        """Tell each part what came of its own."""
-        for part, start in enumerate(self.starts):
-            end = self.starts[part + 1] if part + 1 < len(self.starts) else None
-            mine = [place for place, i in enumerate(drawn) if i >= start and (end is None or i < end)]
-            there = [place for place in mine if place < len(groups)]
-            self.draws[part].saw(step, [drawn[p] - start for p in there], [groups[p] for p in there])
-
-    def state(self) -> dict[str, Any]:
-        return {"taken": list(self.taken), "parts": [draw.state() for draw in self.draws]}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state. Raises CoveyError for that of another mixture."""
-        if len(state.get("parts", ())) != len(self.draws):
-            raise CoveyError(
-                f"the state of the draw is of {len(state.get('parts', ()))} parts, and the task has "
-                f"{len(self.draws)}: it can't go on from it"
-            )
-        self.taken = [int(number) for number in state["taken"]]
-        for draw, one in zip(self.draws, state["parts"], strict=True):
-            draw.restore(one)
-
-    def _next(self) -> int:
-        place = sum(self.taken) + 1
-        behind = [weight * place - taken for weight, taken in zip(self.weights, self.taken, strict=True)]
-        part = behind.index(max(behind))
-        self.taken[part] += 1
-        return part
-
-
-def redraw(
-    draw: Uniform | Mixed, step: int, groups: Sequence[Group], *, problems_per_step: int, refills: int
-) -> list[int]:
-    """What a step drew, round by round, given the groups that came of it."""
-    taken: list[int] = []
-    missing = problems_per_step
-    for _ in range(1 + refills):
-        drawn = draw.take(step, missing)
-        fresh = groups[len(taken) : len(taken) + missing]
-        draw.saw(step, drawn, fresh)
-        taken += drawn
-        missing -= sum(group.excluded is None for group in fresh)
-        if not missing:
-            break
-    return taken
+def pass_rate(group: Group) -> float | None:
+    """The mean of a group's scores; None when nothing of it was scored."""
+    scores = [score.value for score in group.scores if score.value is not None]
+    return _mean(scores) if scores else None
 
 
 def _mean(values: Sequence[float]) -> float:

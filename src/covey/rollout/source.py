@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from covey.protocols import Chat, Reward, Sampler, submitted
-from covey.rollout.draw import Mixed, Uniform
+from covey.rollout.draw import Uniform
 from covey.rollout.episode import Attempt, Talk, play
 from covey.rollout.filters import exclusion, ungraded
+from covey.rollout.mixed import Mixed
 from covey.types import (
     CoveyError,
     DrawKey,

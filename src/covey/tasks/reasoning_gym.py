@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,22 +29,35 @@ HELDOUT_SEED = 1 << 31
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the library's tasks: ``level`` is its curriculum's, for all attributes, and ``settings`` are
-    its own parameters, which a level's give way to."""
+    """One of the library's tasks: ``level`` is its curriculum's, for all attributes, or the lowest and the
+    highest of several; ``settings`` are its own parameters, which a level's give way to."""
 
     name: str
     weight: float = 1.0
-    level: int | None = None
+    level: int | Sequence[int] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def levels(self) -> list[Kind]:
+        """The same at each of its levels, the lowest first."""
+        if not isinstance(self.level, list | tuple):
+            return [self]
+        match self.level:
+            case [int(lowest), int(highest)] if lowest < highest:
+                return [replace(self, level=level) for level in range(lowest, highest + 1)]
+        raise CoveyError(
+            f"reasoning_gym: level of {self.name} is a number, or the lowest and the highest: [0, 3], "
+            f"not {self.level!r}"
+        )
 
 
 class ReasoningGym:
     """Problems of one of the library's tasks, or of several in proportion to their weights.
 
-    ``tasks`` is a name, or a list of names and of tables ``{name, weight, level, settings}``. Each gives
-    ``problems`` training items and ``heldout`` others, made from ``seed`` (the run's seed doesn't enter, so
-    that runs can be compared). A question that is held out is not trained on, and none comes twice. The
-    message is the question and, after a blank line, the ``instruction``.
+    ``tasks`` is a name, or a list of names and of tables ``{name, weight, level, settings}``. Each, and of
+    several levels each, gives ``problems`` training items and ``heldout`` others, made from ``seed`` (the
+    run's seed doesn't enter, so that runs can be compared). A question that is held out is not trained on,
+    and none comes twice. The message is the question and, after a blank line, the ``instruction``.
 
     A problem's answer is the reference answer if the library gives it full marks. Where it has none that it
     would, as in graph_color, the answer is None and `notes` says so: the reward needs none.
@@ -70,17 +83,17 @@ class ReasoningGym:
             if type(value) is not int or not least <= value < HELDOUT_SEED:
                 raise CoveyError(f"reasoning_gym: {name} must be a whole number from {least}, not {value!r}")
         kinds = _kinds(tasks)
-        makers = [_Maker(kind, answer_in, instruction, system) for kind in kinds]
-        held = [maker.problems(seed + HELDOUT_SEED, heldout, set()) for maker in makers]
-        known = {problem.id for part in held for problem in part}
-        train = [maker.problems(seed, problems, known) for maker in makers]
+        makers = [[_Maker(level, answer_in, instruction, system) for level in kind.levels] for kind in kinds]
+        known: set[str] = set()
+        held = [_of_levels(levels, seed + HELDOUT_SEED, heldout, known) for levels in makers]
+        train = [_of_levels(levels, seed, problems, known) for levels in makers]
         for kind, part in zip(kinds, train, strict=True):
             if not part:
                 raise CoveyError(
-                    f"reasoning_gym: every question of {kind.name} is held out too: ask for fewer held-out "
-                    "problems, more problems, or other settings"
+                    f"reasoning_gym: every question of {kind.name} is held out too, or came before: ask for "
+                    "fewer held-out problems, more problems, or other settings"
                 )
-        self.notes = tuple(note for maker in makers for note in maker.notes())
+        self.notes = tuple(note for levels in makers for maker in levels for note in maker.notes())
         self._shares = tuple((len(part), kind.weight) for part, kind in zip(train, kinds, strict=True))
         self._problems: dict[Split, tuple[Problem, ...]] = {
             "train": tuple(problem for part in train for problem in part),
@@ -88,7 +101,7 @@ class ReasoningGym:
         }
 
     def problems(self, split: Split) -> Sequence[Problem]:
-        """The problems of one split, one of the library's tasks after the other."""
+        """The problems of one split, one of the library's tasks after the other, from the lowest level up."""
         return self._problems[split]
 
     def shares(self) -> Sequence[tuple[int, float]]:
@@ -96,8 +109,20 @@ class ReasoningGym:
         return self._shares
 
 
+def _of_levels(makers: Sequence[_Maker], seed: int, number: int, known: set[str]) -> list[Problem]:
+    """``number`` items of each level, each from a seed of its own, whose questions aren't ``known`` yet; from
+    now on they are."""
+    found: list[Problem] = []
+    for place, maker in enumerate(makers):
+        for problem in maker.problems(seed + place * number, number):
+            if problem.id not in known:
+                known.add(problem.id)
+                found.append(problem)
+    return found
+
+
 class _Maker:
-    """Problems of one kind."""
+    """Problems of one kind, at one level."""
 
     def __init__(self, kind: Kind, answer_in: str, instruction: str | None, system: str | None) -> None:
         self.kind, self.answer_in = kind, answer_in
@@ -106,13 +131,11 @@ class _Maker:
         self.settings = _settings(kind)
         self.without = 0
 
-    def problems(self, seed: int, number: int, known: set[str]) -> tuple[Problem, ...]:
-        """Those of items 0 to ``number - 1`` that aren't ``known``, each question once."""
-        if not number:
-            return ()
-        dataset = dataset_of(self.kind.name, {**self.settings, "seed": seed, "size": number})
-        made = {problem.id: problem for problem in self._made(dataset, number)}
-        return tuple(problem for identity, problem in made.items() if identity not in known)
+    def problems(self, seed: int, number: int) -> Iterator[Problem]:
+        """Items 0 to ``number - 1``, repeated questions among them."""
+        if number:
+            dataset = dataset_of(self.kind.name, {**self.settings, "seed": seed, "size": number})
+            yield from self._made(dataset, number)
 
     def notes(self) -> Iterator[str]:
         """What whoever starts a run should know."""
@@ -127,7 +150,10 @@ class _Maker:
         where = f"reasoning_gym: {self.kind.name}"
         settings = packed(self.settings, where)
         for index in range(number):
-            entry = _item(dataset, index)
+            try:
+                entry = _item(dataset, index)
+            except Exception as error:  # foreign code: some settings leave it nothing to make
+                raise CoveyError(f"{where}: its level or settings make no problem: {error}") from error
             gold = entry["answer"] if isinstance(entry["answer"], str) else None
             if gold is None or dataset.score_answer(gold, entry) != 1.0:
                 gold = None
@@ -187,8 +213,7 @@ def _kinds(tasks: str | Sequence[Any]) -> list[Kind]:
     listed = [tasks] if isinstance(tasks, str | Mapping) else tasks
     if not isinstance(listed, Sequence) or not listed:
         raise CoveyError("reasoning_gym: tasks is a name such as chain_sum, or a list of them")
-    kinds = [_kind(one) for one in listed]
-    return kinds
+    return [_kind(one) for one in listed]
 
 
 def _kind(given: Any) -> Kind:
