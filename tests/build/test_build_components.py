@@ -135,7 +135,7 @@ def test_an_own_task(own: Path, where: str) -> None:
         ({"reward": "own.py:number"}, "[reward] 'own.py:number' isn't a reward: it can't be called"),
         (
             {"reward": {"name": "own.py:brief", "most": 3}},
-            "[reward] 'own.py:brief' has no parameter 'most'; it takes: style",
+            "[reward] 'own.py:brief' has no parameter 'most'; it takes: style, plain",
         ),
         (
             {"reward": {"name": "own.py:Length", "mots": 3}},

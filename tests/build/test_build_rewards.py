@@ -19,6 +19,9 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None):
 def either(**kwargs):
     return float(kwargs["solution_str"] == kwargs["ground_truth"])
 
+def of_strings(completions, answer):
+    return [float(reply.strip() == gold) for reply, gold in zip(completions, answer)]
+
 def needy(completions, level):
     return [float(n) for n in level]
 """
@@ -33,7 +36,8 @@ def own(tmp_path: Path) -> str:
 def score(reward: Any, text: str, answer: str = "83") -> Score:
     made = build_reward(parse({"model": {"name": "x/y"}, "task": "arithmetic", "reward": reward}).reward)
     completion = Completion((5,), None, StopReason.END, 0, text)
-    return made([Episode(Problem("p", (), answer), 0, (Turn((1,), completion),))])[0]
+    problem = Problem("p", ({"role": "user", "content": "44 + 39?"},), answer)
+    return made([Episode(problem, 0, (Turn((1,), completion),))])[0]
 
 
 def complaint(reward: Any) -> str:
@@ -84,6 +88,15 @@ def test_a_function_takes_a_style(own: str) -> None:
     assert score({"name": f"{own}:either", "style": "verl"}, "83") == Score(1.0)
     assert score(f"{own}:either", "83").value is None
     assert "one of trl, verl, openrlhf, not 'tlr'" in complaint({"name": f"{own}:either", "style": "tlr"})
+
+
+def test_a_function_of_strings_gets_them_when_the_recipe_says_so(own: str) -> None:
+    name = f"{own}:of_strings"
+    assert "'list' object has no attribute 'strip'" in str(score(name, "83").error)
+    assert score({"name": name, "plain": True}, "83") == Score(1.0)
+    assert score(combine({"name": name, "plain": True, "weight": 2.0}), "83").value == 2.0
+    assert "only in TRL's style, not verl's" in complaint({"name": f"{own}:compute_score", "plain": True})
+    assert "plain is true or false" in complaint({"name": name, "plain": "yes"})
 
 
 @pytest.mark.parametrize(

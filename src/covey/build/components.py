@@ -42,8 +42,8 @@ def build_task(component: Component) -> Task:
 
 def build_reward(component: Component) -> Reward:
     """The reward a recipe names: of Covey's own, a class to make one of, a reward as it stands, or a
-    function with the signature of TRL, verl or OpenRLHF, used unchanged; a function takes ``style``. Raises
-    CoveyError for an unknown name or parameter."""
+    function with the signature of TRL, verl or OpenRLHF, used unchanged; a function takes ``style`` and
+    ``plain``. Raises CoveyError for an unknown name or parameter."""
     if component.name == "combine":
         return combined(component, build_reward)
     if component.name == "by_part":

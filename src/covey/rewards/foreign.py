@@ -9,7 +9,8 @@ openrlhf   ``f(queries, prompts, labels, **kwargs)``                        once
 ========== ================================================================ ==============================
 
 The style is told from the parameters' names; ``style`` says it where they don't. Any may be async. What
-raises, or returns anything else, is not scored, and says why.
+raises, or returns anything else, is not scored, and says why. TRL hands over what the data set has, messages
+or strings; Covey's prompts are always messages, and ``plain`` is for functions that were written for strings.
 """
 
 from __future__ import annotations
@@ -27,15 +28,19 @@ from covey.types import CoveyError, Episode, Problem, Score
 Style: TypeAlias = Literal["trl", "verl", "openrlhf"]
 
 
-def reward_of(function: Callable[..., Any], style: Style | None = None) -> Reward:
-    """Make a reward of a function of any of the styles.
+def reward_of(function: Callable[..., Any], style: Style | None = None, plain: bool | None = None) -> Reward:
+    """Make a reward of a function of any of the styles; for ``plain`` see `from_function`.
 
     Raises:
-        CoveyError: it can't be called, or there is no such style.
+        CoveyError: it can't be called, there is no such style, or ``plain`` is given to one that isn't TRL's.
     """
     style = style or style_of(function)
+    if plain is not None and (style != "trl" or not isinstance(plain, bool)):
+        raise CoveyError(
+            f"a reward function's plain is true or false, and only in TRL's style, not {style}'s"
+        )
     if style == "trl":
-        return from_function(function)
+        return from_function(function, plain=plain)
     name = getattr(function, "__name__", type(function).__name__)
     if style == "verl":
         return VerlReward(function, name)
