@@ -19,6 +19,7 @@ from covey.rewards.pool import Limits
 from covey.rewards.pooled import Pooled
 from covey.types import Completion, Episode, Problem, Score, StopReason, Turn
 from harness.channel import versions
+from harness.hostile import HOSTILE
 from harness.measure import Report, alternate, arguments, parsed, rounded, say, speedup, spread
 
 GROUP = 8
@@ -30,15 +31,6 @@ FORMS = (
     r"Thus $x = %d$.",
     r"\[ \sqrt{%d} \]",
     "%d apples are left, I think. Let me check: yes.",
-)
-HOSTILE = (
-    "9**9**9**9",
-    r"\boxed{9^{9^{9^{9}}}}",
-    r"$(10^{10})!$",
-    r"$\binom{10^9}{5 \cdot 10^8}$",
-    r"$\sum_{i=1}^{10^{12}} 1/i^2$",
-    r"$\prod_{i=1}^{10^8} i$",
-    r"$\int_0^1 x^{x^{x^x}} dx$",
 )
 
 
@@ -111,7 +103,7 @@ def hostile(workers: int, right: int, seconds: float = 2.0) -> dict[str, float]:
         began = time.perf_counter()
         reward([episode(problem, 0, text)])
         slowest = max(slowest, time.perf_counter() - began)
-        say(f"  {text}: {time.perf_counter() - began:.3f} s")
+        say(f"  {text[:40]}: {time.perf_counter() - began:.3f} s")
     scores: Sequence[Score] = reward([episode(problem, n, text) for n, text in enumerate(texts)])
     reward.close()
     lost = sum(s.value != 1.0 for s, text in zip(scores, texts, strict=True) if text not in HOSTILE)

@@ -53,6 +53,17 @@ def cell(line: Line, *path: str) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
+def own(line: Line, shown: Line) -> str:
+    """Covey's own figure where a peer was measured beside another one than that of the row."""
+    apart = line and shown and line["covey"] != shown["covey"]
+    return f" (Covey {cell(line, 'covey', 'tokens_per_second')})" if apart else ""
+
+
+def taken(*lines: Line) -> str:
+    """The largest share of the machine that went to other programs, or to a hypervisor's other guests."""
+    return f"{max(line['others'] for line in lines if line):.0%}" if any(lines) else ""
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)] + [""]
 
@@ -99,8 +110,9 @@ def rollout(found: Found) -> list[str]:
                 cell(vllm, "peer", *speed),
                 cell(vllm, "ratio"),
                 cell(plain, "peer", *speed),
-                cell(plain, "ratio"),
+                cell(plain, "ratio") + own(plain, vllm),
                 cell(ideal, "fraction"),
+                taken(vllm, plain),
             ]
         )
     head = (
@@ -111,6 +123,7 @@ def rollout(found: Found) -> list[str]:
         "`generate`",
         "ratio",
         "of the ideal",
+        "taken by others",
     )
     return ["### Sampling", "", *table(head, rows)]
 

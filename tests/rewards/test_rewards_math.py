@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -12,40 +11,13 @@ from covey.build.components import build_reward
 from covey.config import Component, parse
 from covey.rewards.pooled import Pooled
 from covey.types import Completion, CoveyError, Episode, Problem, Score, StopReason, Turn
+from harness.hostile import HOSTILE
 
 pytest.importorskip("math_verify")
 
 from covey.rewards.math import DEEPEST, Math, depth, heard
 
 TINY = {"config": {"hidden_size": 16}}
-
-HOSTILE = (
-    "9**9**9**9",
-    r"\boxed{9^{9^{9^{9}}}}",
-    r"$(10^{10})!$",
-    r"$\binom{10^9}{5 \cdot 10^8}$",
-    r"$\sum_{i=1}^{10^{12}} 1/i^2$",
-    r"$\prod_{i=1}^{10^8} i$",
-    r"$\int_0^1 x^{x^{x^x}} dx$",
-    "$" + "(" * 3000 + "1" + ")" * 3000 + "$",
-    "$" + " + ".join(f"x^{{{i}}}" for i in range(3000)) + "$",
-    "$" + "a" * 200_000 + "$",
-    r"$\{" + ",".join(map(str, range(3000))) + r"\}$",
-    "$" + r"\frac{1}{" * 400 + "2" + "}" * 400 + "$",
-    r"$1" + ",000" * 5000 + "$",
-    "$0." + "123" * 1667 + r"\ldots$",
-    r"\boxed{" * 500 + "1" + "}" * 500,
-    "$" * 4000,
-    r"\boxed{" + "1 + " * 900 + "1}",
-    "{" * 2000 + r"\boxed{" + "[" * 2000,
-    "$" + "^".join("9" * 12) + "$",
-    "$9" + "!" * 60 + "$",
-    "$" + r"\sqrt{" * 15 + "2" + "}" * 15 + "^{10^{9}}$",
-    "$(" + "+".join(f"x_{i}" for i in range(40)) + ")^{400}$",
-    "1," * 2000 + "x",
-    "$" + r"\ " * 1500 + "1$",
-)
-"""Towers of powers, giant factorials, deep nesting, and what makes regular expressions go back and forth."""
 
 
 def episode(text: str, answer: str | None = "42", sample: int = 0) -> Episode:
@@ -162,17 +134,12 @@ def test_not_one_of_a_thousand_right_answers_is_lost_beside_hostile_ones() -> No
 
 
 @pytest.mark.slow
-def test_each_hostile_answer_ends_within_half_a_second_of_its_limit() -> None:
-    """From its handing over to its score: as a run waits for it."""
+def test_after_each_hostile_answer_the_next_right_one_is_graded() -> None:
+    """How long each takes is measured by bench/pool.py."""
     reward = pooled(seconds=1.0, workers=1)
-    late: dict[str, float] = {}
     for text in HOSTILE:
-        assert reward([episode("42")]) == [Score(1.0)]  # the process is ready again
-        began = time.perf_counter()
         [score] = reward([episode(text)])
-        seconds = time.perf_counter() - began
-        assert score.value in (None, 0.0), text
-        if seconds > 1.5:
-            late[text[:40]] = seconds
+        assert score.value in (None, 0.0), text[:40]
+        assert (score.value is None) == (score.fault is not None), text[:40]
+        assert reward([episode("42")]) == [Score(1.0)], text[:40]
     reward.close()
-    assert late == {}

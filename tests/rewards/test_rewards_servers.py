@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,25 @@ def test_what_fails_in_the_thread_is_raised_where_the_scores_are_asked_for() -> 
         scores()
     made.close()
     made.close()
+
+
+def test_who_waits_for_what_was_not_begun_is_told() -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    class Slow(Beside):
+        def __call__(self, episodes: Sequence[Episode]) -> Sequence[Score]:
+            begun.set()
+            free.wait(30)
+            return [Score(1.0)] * len(episodes)
+
+    made = Slow()
+    first, second = made.submit(group("83")), made.submit(group("84"))
+    assert begun.wait(30)
+    made.close()
+    with pytest.raises(CancelledError):
+        second()
+    free.set()
+    assert first() == [Score(1.0)]
 
 
 PROGRAM = """

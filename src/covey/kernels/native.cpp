@@ -424,10 +424,6 @@ template <class T> void widen(const T *from, i64 repeat, i64 size, float scale, 
   for (i64 r = 0; r < repeat; r++)
     for (i64 j = 0; j < size; j++) to[r * wide + j] = load(from[r * size + j]) * scale;
 }
-template <class T> void widen(const T *from, i64 repeat, i64 size, float scale, std::vector<float> &to) {
-  to.assign(size_t(repeat * padded(size)), 0.0f);
-  widen(from, repeat, size, scale, to.data());
-}
 
 template <class T> void narrow(const float *from, i64 repeat, i64 size, float scale, T *to) {
   i64 wide = padded(size);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cached_property
@@ -16,15 +17,15 @@ Grade: TypeAlias = Callable[[Sequence[Episode]], Sequence[Score]]
 Orders: TypeAlias = SimpleQueue[tuple[Grade, Sequence[Episode], Future[Sequence[Score]]] | None]
 
 
-class Beside:
+class Beside(ABC):
     """Gives a reward `submit`: its groups are graded one after the other in a thread of its own.
 
     So what it does for one group, such as asking eight questions at a time, it never does for two. The thread
     ends with `close`, and with the program whatever it is waiting for.
     """
 
-    def __call__(self, episodes: Sequence[Episode]) -> Sequence[Score]:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, episodes: Sequence[Episode]) -> Sequence[Score]: ...
 
     def submit(self, episodes: Sequence[Episode]) -> Callable[[], Sequence[Score]]:
         """Have them graded from now on; the scores are waited for when they are asked for."""
@@ -33,11 +34,12 @@ class Beside:
         return scores.result
 
     def close(self) -> None:
-        """Begin nothing more. What comes later begins anew."""
-        if (orders := self.__dict__.pop("_orders", None)) is not None:
+        """Begin nothing more: whoever waits for what was not begun gets a CancelledError. What comes later
+        begins anew."""
+        if (orders := vars(self).pop("_orders", None)) is not None:
             with contextlib.suppress(Empty):
-                while True:
-                    orders.get_nowait()
+                while (order := orders.get_nowait()) is not None:
+                    order[2].cancel()
             orders.put(None)
 
     @cached_property
