@@ -29,13 +29,16 @@ def test_it_writes_tests_and_trains(tmp_path: Path, capsys: pytest.CaptureFixtur
     app(["init", str(folder)], result_action="return_value")
     shown = capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
-    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["cd", "python", "covey"]
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["cd", "python", "covey", "covey"]
 
     tested = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "4 passed" in tested.stdout
 
-    train = shown.splitlines()[3].split()[1:]
+    trying, train = (line.split()[1:] for line in shown.splitlines()[3:5])
+    tried = run(folder, "-m", "covey.cli", *trying)
+    assert tried.returncode == 0, tried.stdout + tried.stderr
+
     trained = run(folder, "-m", "covey.cli", *train, "--steps", "3", "--threads", "1", "--json")
     assert trained.returncode == 0, trained.stderr
     summary = json.loads((folder / "runs" / "first" / "summary.json").read_text())

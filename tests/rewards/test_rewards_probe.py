@@ -16,13 +16,13 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from covey.build.components import build_reward
-from covey.build.probing import examples_for
+from covey.build.probing import examples_for, probe_reward
 from covey.config import Component
 from covey.models.tiny import characters
 from covey.rewards import REWARDS
 from covey.rewards.choice import Choice
 from covey.rewards.exact import Exact
-from covey.rewards.examples import CHOICES, NUMBERS
+from covey.rewards.examples import CHOICES, GYM, NUMBERS
 from covey.rewards.foreign import reward_of
 from covey.rewards.functions import per_text
 from covey.rewards.number import Number
@@ -110,13 +110,12 @@ FITTING: dict[str, dict[str, Any]] = {
     },
     "combine": {"parts": [{"name": "exact", "tag": "answer"}, "format", {"name": "language", "weight": 0.5}]},
     "overlong": {"max_tokens": 20, "cache_tokens": 10},
-    "reasoning_gym": {"partial": False},  # with it, 17 earns half of what 7 does where 7 is right
     "regex": {"pattern": r"#### (?P<answer>\S+)\s*$"},
 }
 """The parameters of rewards that need some."""
 
 
-# finished and openenv read conversations, of which a reply says nothing; verifiers a taskset's problems
+# finished is tried below, on conversations; openenv hands on a server's verdict and verifiers a taskset's
 @pytest.mark.parametrize("name", sorted(REWARDS.keys() - {"finished", "openenv", "verifiers"}))
 def test_every_shipped_reward_passes(name: str, graders: str, tmp_path: Path) -> None:
     params = dict(FITTING.get(name, {}))
@@ -132,6 +131,83 @@ def test_every_shipped_reward_passes(name: str, graders: str, tmp_path: Path) ->
     assert found.faults == ()
     assert max(found.accepted.values()) == 1.0
     assert found.shaping == (name in ("format", "language", "overlong"))
+    assert found.partial == (name == "reasoning_gym")
+
+
+TOLD = """
+from covey.types import Problem
+
+
+class Told:  # won by the word, or by saying nothing
+    def __init__(self, broken=False):
+        self.broken = broken
+
+    def problems(self, split):
+        return [Problem("p", ({"role": "user", "content": "Say the word."},), "word")]
+
+    def tools(self):
+        return ()
+
+    def environment(self, problem, seed):
+        return self
+
+    def first(self):
+        return [{"role": "user", "content": "Say the word."}]
+
+    def step(self, reply):
+        if self.broken:
+            raise RuntimeError("it broke")
+        return None if reply["content"] in ("word", "") else [{"role": "user", "content": "No."}]
+"""
+
+
+def test_replies_are_played_where_problems_are_conversations(tmp_path: Path) -> None:
+    found = probe_reward("finished", None, (), 8, None)
+    assert (found.faults, found.full) == ((), 1.0)
+    own, recipe = tmp_path / "game.py", tmp_path / "recipe.toml"
+    own.write_text(TOLD, encoding="utf-8")
+    recipe.write_text(f'task = "{own}:Told"\nreward = "finished"\nmodel.name = "none"\n', encoding="utf-8")
+    (fault,) = probe_reward(str(recipe), None, (), 1, None).faults
+    assert (fault.what, fault.kind) == ("a degenerate reply is rewarded", "empty")
+    failing = probe_reward(str(recipe), None, ("--task.broken", "true"), 8, None)
+    assert {fault.what for fault in failing.faults} == {"no gold reply earns anything"}
+
+
+def gym(**params: Any) -> Any:
+    return build_reward(Component.model_validate({"name": "reasoning_gym", **params}))
+
+
+def test_partial_credit_fails_at_full_marks_and_its_best_degenerate_reply_is_told() -> None:
+    strict = probe(gym(partial=False), GYM)
+    assert (strict.partial, strict.most, strict.faults) == (False, None, ())
+    loose = probe(gym(), GYM)
+    assert loose.faults == ()
+    assert loose.most is not None
+    # the library gives the right answer's share of the characters in one that has more: 13 in 113
+    assert (loose.most.text, loose.most.value) == ("<answer>113</answer>", pytest.approx(2 / 3))
+
+
+def test_partial_credit_can_be_said_of_a_function() -> None:
+    def half(completions, answer):
+        texts = [completion[0]["content"] for completion in completions]
+        return [
+            1.0 if text == gold else 0.5 * (gold in text) for text, gold in zip(texts, answer, strict=True)
+        ]
+
+    found = probe(reward_of(half), NUMBERS)
+    assert not found.partial
+    assert "a wrong answer that holds the right one" in kinds(found)
+    assert probe(reward_of(half), NUMBERS, partial=True).faults == ()
+    assert kinds(probe(reward_of(generous), NUMBERS, partial=True)) == kinds(
+        probe(reward_of(generous), NUMBERS)
+    )
+
+
+def test_a_sum_has_partial_credit_when_a_part_that_counts_has() -> None:
+    one = {"name": "reasoning_gym"}
+    for parts, partial in (([one, "format"], True), (["number", one | {"oracle": True}], False)):
+        reward = build_reward(Component.model_validate({"name": "combine", "parts": parts}))
+        assert probe(reward, GYM[:1]).partial == partial
 
 
 # sloppy rewards

@@ -157,8 +157,9 @@ def test_the_game_tells_higher_and_lower_and_ends_when_it_is_won() -> None:
     task = Guess(highest=9)
     problem = next(p for p in task.problems("train") if p.answer == "5")
     game = task.environment(problem, 0)
-    said = [game.step(reply(content=text)) for text in ("3", "7", "what?", "it is 5")]
-    assert [None if s is None else s[0]["content"] for s in said] == ["higher", "lower", "number?", None]
+    said = [game.step(reply(content=text)) for text in ("3", "7", "what?", "1 to 5", "it is 5")]
+    told = [None if s is None else s[0]["content"] for s in said]
+    assert told == ["higher", "lower", "number?", "number?", None]
     assert {p.answer for p in task.problems("train")} == set("123456789")
     assert list(Guess(highest=9).problems("heldout")) == list(task.problems("heldout"))
 

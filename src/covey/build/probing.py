@@ -11,22 +11,34 @@ from covey.build.combined import parts_of
 from covey.build.components import build_reward, build_task
 from covey.build.mixed import rewards_of
 from covey.config import Component, parse, read
+from covey.protocols import Interactive
 from covey.rewards.by_part import PART
 from covey.rewards.examples import EXAMPLES, NUMBERS
 from covey.rewards.gold import check_kind
-from covey.rewards.probe import Findings, probe
+from covey.rewards.probe import Findings, Played, probe
 from covey.types import Problem
 
 __all__ = ["Findings", "examples_for", "probe_reward"]
 
 
+CONVERSATIONS = {"finished": "guess"}
+"""Rewards of how a conversation went, and the task on which they are tried when no recipe is given."""
+
+
 def probe_reward(
-    target: str, data: Path | None, overrides: Sequence[str], problems: int, full: float | None
+    target: str,
+    data: Path | None,
+    overrides: Sequence[str],
+    problems: int,
+    full: float | None,
+    *,
+    partial: bool = False,
 ) -> Findings:
     """Try a reward: a name, ``file.py:name``, or the one of a recipe (``….toml``).
 
     The problems are the data's, a JSON Lines file as the task ``jsonl`` reads it; or the task's of the
-    recipe; or a few that fit the reward. Raises CoveyError.
+    recipe; or a few that fit the reward. Where they are conversations, a reply is given at every turn. Raises
+    CoveyError.
     """
     recipe = target.endswith(".toml")
     values = read(target) if recipe else {"model": {"name": "none"}, "task": "arithmetic", "reward": target}
@@ -34,14 +46,17 @@ def probe_reward(
         values["task"] = {"name": "jsonl", "path": str(data)}
     parsed = parse(values, overrides, where=target)
     reward = build_reward(parsed.reward)
-    if data is None and not recipe:
+    played: Played | None = None
+    if data is None and not recipe and parsed.reward.name not in CONVERSATIONS:
         chosen: Sequence[Problem] = examples_for(parsed.reward)
     else:
-        task = build_task(parsed.task)
+        given = data is not None or recipe
+        task = build_task(parsed.task if given else Component(name=CONVERSATIONS[parsed.reward.name]))
         chosen = list(islice(chain(task.problems("train"), task.problems("heldout")), problems))
+        played = Played(task, parsed.rollout.max_turns) if isinstance(task, Interactive) else None
     check_kind(reward, chosen[0])
     try:
-        return probe(reward, chosen, full)
+        return probe(reward, chosen, full, partial=partial, played=played)
     finally:
         if callable(close := getattr(reward, "close", None)):
             close()

@@ -10,6 +10,13 @@ from covey.types import CoveyError
 
 FILES = ("task.py", "reward.py", "test_own.py", "recipe.toml")
 
+NEXT = (
+    "cd {}",
+    "python -m pytest",
+    "covey reward test recipe.toml",
+    "covey train recipe.toml --run runs/first",
+)
+
 TINY = """\
 # Made from these numbers, to see that all works: it has learned nothing before. For a real model:
 # name = "smollm2-135m", a Hugging Face folder, a .gguf file or a hub id.
@@ -44,8 +51,8 @@ def init(directory: Path, *, model: str | None = None) -> None:
     except OSError as error:
         raise CoveyError(f"can't write to {directory}: {error.strerror or error}") from error
     print(f"{directory}: {', '.join(FILES)}. Next:")
-    for command in (f"cd {directory}", "python -m pytest", "covey train recipe.toml --run runs/first"):
-        print(f"  {command}")
+    for command in NEXT:
+        print(f"  {command.format(directory)}")
 
 
 def _text(name: str) -> str:

@@ -20,6 +20,7 @@ def try_reward(
     data: Path | None = None,
     problems: int = 8,
     full: float | None = None,
+    partial: bool = False,
     json: bool = False,
 ) -> int:
     """Try a reward on gold and on degenerate replies; exit code 1 when it is wrong about one.
@@ -37,12 +38,15 @@ def try_reward(
         How many of the data's problems.
     full
         What full marks are; the best that a gold reply gets when absent.
+    partial
+        It gives partial credit on purpose: a degenerate reply fails at full marks, not at half of them.
+        Rewards of Covey's say so themselves.
     json
         Print one JSON object.
     """
     from covey.build.probing import probe_reward
 
-    found = probe_reward(reward, data, overrides, problems, full)
+    found = probe_reward(reward, data, overrides, problems, full, partial=partial)
     if json:
         print(jsonlib.dumps(found.as_json()))
     else:
@@ -64,6 +68,12 @@ def _print(found: Findings) -> None:
         print(f"unscored  {count} degenerate replies: {safe(reason)}")
     if found.shaping:
         print("note      it shapes and doesn't grade: combine it with a reward that knows the answer")
+    if found.partial:
+        print(
+            "note      it gives partial credit: a degenerate reply fails at full marks, not at half of them"
+        )
+    if found.partial and found.most:
+        print(f"note      {safe(found.most.line())}")
     first = {(fault.what, fault.kind): fault for fault in reversed(found.faults)}
     for key, fault in reversed(first.items()):
         alike = sum((other.what, other.kind) == key for other in found.faults)

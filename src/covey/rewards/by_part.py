@@ -46,6 +46,11 @@ class ByPart:
         """What the parts' rewards have to say at the start of a run."""
         return tuple(note for reward in self.rewards.values() for note in getattr(reward, "notes", ()))
 
+    @property
+    def partial(self) -> bool:
+        """Whether one of the rewards gives credit for a part of an answer."""
+        return any(getattr(reward, "partial", False) for reward in self.rewards.values())
+
     def close(self) -> None:
         """End the processes that rewards have."""
         for reward in self.rewards.values():

@@ -101,6 +101,11 @@ class Combine:
             check_kind(part.reward, problem)
 
     @property
+    def partial(self) -> bool:
+        """Whether a part that is added gives credit for a part of an answer."""
+        return any(part.role == "add" and getattr(part.reward, "partial", False) for part in self.parts)
+
+    @property
     def grading(self) -> Combine | None:
         """The same without what is added for form, length or language; None when nothing would be left."""
         kept = [part for part in self.parts if part.role != "add" or not part.shaping]

@@ -87,6 +87,11 @@ def last_number(text: str) -> Fraction | None:
     return _value(matches[-1]) if matches else None
 
 
+def only_number(text: str) -> Fraction | None:
+    """The one number in a short text, or None when it has none or several."""
+    return last_number(text) if len(list(_NUMBER.finditer(text[-TAIL_CHARACTERS:]))) == 1 else None
+
+
 def parse_number(text: str) -> Fraction | None:
     """The number that the whole text is, blanks at its ends aside, or None."""
     match = _NUMBER.fullmatch(text.strip())

@@ -82,6 +82,10 @@ class Pooled:
         return bool(getattr(self.reward, "shaping", False))
 
     @property
+    def partial(self) -> bool:
+        return bool(getattr(self.reward, "partial", False))
+
+    @property
     def gates(self) -> bool:
         return bool(getattr(self.reward, "gates", False))
 

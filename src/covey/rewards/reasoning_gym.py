@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from covey.rewards.answer import final
 from covey.rewards.functions import Failure
-from covey.rewards.gym import scorer, unpacked
+from covey.rewards.gym import library, scorer, unpacked
 from covey.rewards.harmless import arithmetic, literal
 from covey.types import CoveyError, Episode, Problem, Score
 
@@ -56,6 +56,10 @@ class ReasoningGym:
         if self.partial:
             return scores
         return [s if s.value is None else Score(float(s.value >= 1.0)) for s in scores]
+
+    def prepare(self) -> None:
+        """Import the library, which takes longer than any call."""
+        library()
 
     def check(self, problem: Problem) -> None:
         """Raise CoveyError for a problem of another task."""

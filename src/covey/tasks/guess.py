@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from covey.protocols import Environment, Split
-from covey.rewards.number import last_number
+from covey.rewards.number import only_number
 from covey.tasks.heldout import held_out, place, shuffled
 from covey.types import CoveyError, Message, Problem
 
@@ -15,6 +15,7 @@ class Guess:
     """``games`` of guessing a number from 1 to ``highest``, until it is found or the turns are over. Take the
     reward ``finished`` with it, and as many ``rollout.max_turns`` as guesses are to be had.
 
+    A guess is a reply with one number: naming several, or repeating the question, would win by chance.
     A problem is a game with its number, so that a group's episodes compare on equal terms. Only the answers
     tell them apart. ``heldout`` is the share of games held out.
 
@@ -52,7 +53,7 @@ class _Game:
         return self.problem.messages
 
     def step(self, reply: Message) -> Sequence[Message] | None:
-        guess = last_number(reply["content"])
+        guess = only_number(reply["content"])
         if guess == self.secret:
             return None
         said = "number?" if guess is None else "higher" if guess < self.secret else "lower"
