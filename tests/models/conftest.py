@@ -28,11 +28,11 @@ Build = Callable[..., Policy]
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """``build("gemma3_text-window")``: an fp32 policy, its weights large enough to have opinions."""
-    made: dict[tuple[str, bool], Policy] = {}
+    """``build("gemma3_text-window")``: a policy, its weights large enough to have opinions."""
+    made: dict[tuple[str, bool, str], Policy] = {}
 
-    def policy_of(name: str, tied: bool = False) -> Policy:
-        if (name, tied) not in made:
+    def policy_of(name: str, tied: bool = False, dtype: str = "float32") -> Policy:
+        if (name, tied, dtype) not in made:
             family = name.partition("-")[0]
             model, tokenizer = make({"family": family, "tie_embeddings": tied, **SHAPE})
             config = model.config
@@ -49,7 +49,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
             folder = tmp_path_factory.mktemp(name)
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            made[name, tied] = load_policy(str(folder), dtype="float32")
-        return made[name, tied]
+            made[name, tied, dtype] = load_policy(str(folder), dtype=dtype)
+        return made[name, tied, dtype]
 
     return policy_of

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from covey import kernels
 from covey.engines import LocalEngine
-from covey.kernels.packed import available
+from covey.kernels.packed import in_c
 from covey.kernels.stack import Cells, Stack
 from covey.learn import Optimizer, Schedule
 from covey.models import Policy, chosen_logprobs, dense, load_policy
@@ -73,12 +73,18 @@ def test_sampled_and_learned_log_probs_agree_in_bf16(family: str) -> None:
     assert (logp.detach() - sampled).abs().mean() < 1e-3
 
 
-@pytest.mark.skipif(not available(torch.float32), reason="this torch has no MKL")
+IN_C = [
+    pytest.param(name, marks=pytest.mark.skipif(not in_c(dtype), reason="C can't multiply with the layout"))
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+]
+
+
+@pytest.mark.parametrize("dtype", IN_C)
 @pytest.mark.parametrize("family", [*sorted(FAMILIES), "mistral-window"])
 def test_a_step_in_one_call_has_the_bits_of_one_kernel_after_the_other(
-    build: Build, monkeypatch: pytest.MonkeyPatch, family: str
+    build: Build, monkeypatch: pytest.MonkeyPatch, family: str, dtype: str
 ) -> None:
-    policy = build(family, False)
+    policy = build(family, False, dtype)
     prompts = [policy.chat.prompt([{"role": "user", "content": text}]) for text in ("12+34=?", "What is 1?")]
     asked = [
         Request(ids, Sampling(25 - sample), DrawKey(0, 0, str(len(ids)), sample))

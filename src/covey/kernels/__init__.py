@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from covey.kernels.allocator import keep_memory
-from covey.kernels.library import identity, loaded, why_not
+from covey.kernels.library import TYPES, identity, loaded, why_not
 
 __all__ = [
     "LANES", "add_norm", "add_norm_backward", "attend_grid", "attend_tree", "attend_tree_backward", "chosen",
@@ -27,15 +27,13 @@ __all__ = [
 LANES = 16
 """Keys that attention reads at a time."""
 
-_TYPES = {torch.float32: 0, torch.bfloat16: 1}
-
 
 def usable(*tensors: Tensor) -> bool:
     """Whether the kernels can take these tensors."""
     first = tensors[0].dtype
     return (
         loaded() is not None
-        and first in _TYPES
+        and first in TYPES
         and all(t.device.type == "cpu" and t.dtype is first for t in tensors)
     )
 
@@ -177,7 +175,7 @@ _functions: dict[str, Any] = {}
 
 def _call(name: str, like: Tensor, *arguments: Argument) -> None:
     call = _functions.get(name) or _function(name, arguments)
-    call(_TYPES[like.dtype], *[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])
+    call(TYPES[like.dtype], *[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])
 
 
 def _function(name: str, arguments: Sequence[Argument]) -> Any:

@@ -27,6 +27,9 @@ FLAGS = (
 )  # fmt: skip
 """No ``-ffast-math``: sums keep the order they are written in, and NaN stays NaN."""
 
+TYPES = {torch.float32: 0, torch.bfloat16: 1}
+"""What each kernel is told first: the type of its tensors."""
+
 OFF = "COVEY_KERNELS"
 """Set to ``off``, this variable leaves the kernels out, to compare or to look for a fault."""
 

@@ -9,6 +9,9 @@
 #include <cstring>
 #include <vector>
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 #include <omp.h>
 
 namespace {
@@ -666,7 +669,82 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
   }
 }
 
-// ---- a decoding step through every layer, in fp32 ------------------------------------------------------------------
+// ---- matrix products in bf16 ----------------------------------------------------------------------------------------
+//
+// A matrix [outer][inner] stands in panels of 32 outputs, each by pairs of inputs: [panel][inner / 2][32][2], zeros
+// where there are fewer outputs. A sum runs over the inputs in their order, by stretches, whatever the number of rows:
+// as oneDNN 3's does on such processors, so that what is sampled has the bits of `linear`, by which is learned.
+
+constexpr i64 PANEL = 2 * LANES;
+
+#if defined(__AVX512BF16__)
+constexpr bool MULTIPLIES = true;
+constexpr int ROWS = 12;       // of a tile: with two registers each, and the panel's, as many as there are
+constexpr i64 TOGETHER = 96;   // rows that go through the panels together, so that they stay in a near cache
+constexpr i64 AHEAD = 16 * 2 * PANEL;
+
+template <int R>
+void tile(const bf16 *x, i64 inner, const bf16 *panel, const bf16 *bias, i64 width, bf16 *y, i64 outer) {
+  __m512 sums[R][2], before[R][2];
+  i64 stretch = inner > 1024 ? 1024 : 512;
+  for (i64 from = 0; from < inner; from += stretch) {
+    if (from) std::memcpy(before, sums, sizeof sums);
+    for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+    i64 to = from + stretch < inner ? from + stretch : inner;
+    for (i64 k = from; k < to; k += 2, panel += 2 * PANEL) {
+      __m512bh low = (__m512bh)_mm512_loadu_si512(panel), high = (__m512bh)_mm512_loadu_si512(panel + PANEL);
+      _mm_prefetch(reinterpret_cast<const char *>(panel + AHEAD), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char *>(panel + AHEAD + PANEL), _MM_HINT_T0);
+      for (int r = 0; r < R; r++) {
+        int32_t both;
+        std::memcpy(&both, x + r * inner + k, 4);
+        __m512bh pair = (__m512bh)_mm512_set1_epi32(both);
+        sums[r][0] = _mm512_dpbf16_ps(sums[r][0], pair, low);
+        sums[r][1] = _mm512_dpbf16_ps(sums[r][1], pair, high);
+      }
+    }
+    if (from)
+      for (int r = 0; r < R; r++)
+        for (int half = 0; half < 2; half++) sums[r][half] = _mm512_add_ps(before[r][half], sums[r][half]);
+  }
+  bf16 wide[PANEL] = {};
+  if (bias) std::memcpy(wide, bias, size_t(width) * sizeof(bf16));
+  for (int r = 0; r < R; r++) {
+    bf16 out[PANEL];
+    for (int half = 0; half < 2; half++) {
+      __m512 sum = bias ? _mm512_add_ps(sums[r][half], (__m512)at(wide + half * LANES)) : sums[r][half];
+      __m256bh narrow = _mm512_cvtneps_pbh(sum);
+      std::memcpy(out + half * LANES, &narrow, sizeof narrow);
+    }
+    std::memcpy(y + r * outer, out, size_t(width) * sizeof(bf16));
+  }
+}
+
+using Tile = void (*)(const bf16 *, i64, const bf16 *, const bf16 *, i64, bf16 *, i64);
+constexpr Tile TILES[ROWS + 1] = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>,  tile<5>,  tile<6>,
+                                  tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
+
+// y [rows][outer] = x [rows][inner] times the matrix, plus bias or null; inner is even.
+void multiply(const bf16 *matrix, const bf16 *bias, const bf16 *x, bf16 *y, i64 rows, i64 outer, i64 inner) {
+  i64 panels = (outer + PANEL - 1) / PANEL, stretches = (rows + TOGETHER - 1) / TOGETHER;
+#pragma omp parallel for collapse(2) schedule(static)
+  for (i64 stretch = 0; stretch < stretches; stretch++)
+    for (i64 panel = 0; panel < panels; panel++) {
+      i64 from = stretch * rows / stretches, to = (stretch + 1) * rows / stretches, first = panel * PANEL;
+      i64 width = outer - first < PANEL ? outer - first : PANEL, tiles = (to - from + ROWS - 1) / ROWS;
+      for (i64 t = 0; t < tiles; t++) {
+        i64 row = from + t * (to - from) / tiles, end = from + (t + 1) * (to - from) / tiles;
+        TILES[end - row](x + row * inner, inner, matrix + first * inner, bias ? bias + first : nullptr, width,
+                         y + row * outer + first, outer);
+      }
+    }
+}
+#else
+constexpr bool MULTIPLIES = false;
+void multiply(const bf16 *, const bf16 *, const bf16 *, bf16 *, i64, i64, i64) {}
+#endif
+
+// ---- a decoding step through every layer ----------------------------------------------------------------------------
 //
 // What `models.dense` does one call at a time, in one: with few sequences, the calls took as long as the work.
 
@@ -674,20 +752,24 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
 using Multiply = void (*)(int, int, int, int m, int n, int k, const float *a, int a_row, const void *b, int b_row,
                           float beta, float *c, int c_row);
 
-struct Matrix {  // [outer][inner], laid out, and what is added to each row of its product, or null
+template <class T> struct Matrix {  // [outer][inner], laid out, and what is added to each row of its product, or null
   const void *kept;
-  const float *bias;
+  const T *bias;
   i64 outer, inner;
 };
 
-struct Layer {  // norms of the heads may be null
-  Matrix qkv, o, gate_up, down;
-  const float *before, *after, *q_norm, *k_norm;
+template <class T> struct Layer {  // norms of the heads may be null
+  Matrix<T> qkv, o, gate_up, down;
+  const T *before, *after, *q_norm, *k_norm;
   i64 window;
   float eps, scale;
 };
 
-void product(Multiply multiply, const Matrix &w, const float *x, i64 rows, float *y) {
+void product(Multiply, const Matrix<bf16> &w, const bf16 *x, i64 rows, bf16 *y) {
+  multiply(static_cast<const bf16 *>(w.kept), w.bias, x, y, rows, w.outer, w.inner);
+}
+
+void product(Multiply multiply, const Matrix<float> &w, const float *x, i64 rows, float *y) {
   constexpr int ROW_MAJOR = 101, PLAIN = 111, PACKED = 151;
   multiply(ROW_MAJOR, PLAIN, PACKED, int(rows), int(w.outer), int(w.inner), x, int(w.inner), w.kept, int(w.outer), 0.0f,
            y, int(w.outer));
@@ -698,36 +780,37 @@ void product(Multiply multiply, const Matrix &w, const float *x, i64 rows, float
 
 // x [B, d], the embeddings, becomes the residual stream; y [B, d] its last norm. caches [layers][4]: addresses of the
 // keys and values that `grid_forward` takes.
-void step(Multiply multiply, const Layer *layers, i64 count, const float *last, float last_eps, float *x, float *y,
-          const float *cos, const float *sin, const i64 *caches, const i64 *cells, const i64 *lengths, i64 b, i64 d,
+template <class T>
+void step(Multiply multiply, const Layer<T> *layers, i64 count, const T *last, float last_eps, T *x, T *y, const T *cos,
+          const T *sin, const i64 *caches, const i64 *cells, const i64 *lengths, i64 b, i64 d,
           i64 heads, i64 kv, i64 size, i64 s, i64 n, i64 m) {
   i64 row = (heads + 2 * kv) * size, inner = layers[0].down.inner;
-  std::vector<float> room(size_t(b * (row + heads * size + d + 3 * inner)));
-  float *qkv = room.data(), *attended = qkv + b * row, *delta = attended + b * heads * size, *both = delta + b * d,
+  std::vector<T> room(size_t(b * (row + heads * size + d + 3 * inner)));
+  T *qkv = room.data(), *attended = qkv + b * row, *delta = attended + b * heads * size, *both = delta + b * d,
         *gated = both + b * 2 * inner;
   for (i64 l = 0; l < count; l++) {
-    const Layer &layer = layers[l];
-    float *k = qkv + heads * size, *v = k + kv * size;
-    norm_forward<float>(x, l ? delta : nullptr, layer.before, x, y, nullptr, b, d, layer.eps);
+    const Layer<T> &layer = layers[l];
+    T *k = qkv + heads * size, *v = k + kv * size;
+    norm_forward<T>(x, l ? delta : nullptr, layer.before, x, y, nullptr, b, d, layer.eps);
     product(multiply, layer.qkv, y, b, qkv);
     if (layer.q_norm)
       for (i64 i = 0; i < b; i++) {
-        float *own = qkv + i * row, *key = own + heads * size;
-        norm_forward<float>(own, nullptr, layer.q_norm, nullptr, own, nullptr, heads, size, layer.eps);
-        norm_forward<float>(key, nullptr, layer.k_norm, nullptr, key, nullptr, kv, size, layer.eps);
+        T *own = qkv + i * row, *key = own + heads * size;
+        norm_forward<T>(own, nullptr, layer.q_norm, nullptr, own, nullptr, heads, size, layer.eps);
+        norm_forward<T>(key, nullptr, layer.k_norm, nullptr, key, nullptr, kv, size, layer.eps);
       }
-    rotate<float>(qkv, row, cos, sin, b, heads + kv, size, 1.0f);
-    float *held[4];
-    for (int i = 0; i < 4; i++) held[i] = reinterpret_cast<float *>(caches[4 * l + i]);
-    grid_forward<float>(qkv, row, k, v, row, row, attended, held[0], held[1], held[2], held[3], cells, lengths, b,
+    rotate<T>(qkv, row, cos, sin, b, heads + kv, size, 1.0f);
+    T *held[4];
+    for (int i = 0; i < 4; i++) held[i] = reinterpret_cast<T *>(caches[4 * l + i]);
+    grid_forward<T>(qkv, row, k, v, row, row, attended, held[0], held[1], held[2], held[3], cells, lengths, b,
                         heads, kv, size, s, n, m, layer.scale, layer.window);
     product(multiply, layer.o, attended, b, delta);
-    norm_forward<float>(x, delta, layer.after, x, y, nullptr, b, d, layer.eps);
+    norm_forward<T>(x, delta, layer.after, x, y, nullptr, b, d, layer.eps);
     product(multiply, layer.gate_up, y, b, both);
-    gated_forward<float>(both, both + inner, 2 * inner, gated, b, inner);
+    gated_forward<T>(both, both + inner, 2 * inner, gated, b, inner);
     product(multiply, layer.down, gated, b, delta);
   }
-  norm_forward<float>(x, delta, last, x, y, nullptr, b, d, last_eps);
+  norm_forward<T>(x, delta, last, x, y, nullptr, b, d, last_eps);
 }
 
 // ---- the distribution over the vocabulary ------------------------------------------------------------------------
@@ -818,12 +901,13 @@ void chosen_forward(const T *logits, i64 rows, i64 words, const i64 *chosen, flo
         Sum sum;
         for (; j + LANES <= to; j += LANES)
           for (int l = 0; l < LANES; l++) {
-            float z = (load(x[j + l]) - top) * heat, e = exp_(z);
-            sum.lane[l] += e > 0 ? e * z : 0.0f;
+            // bounded where exp_ is 0: of a word that is left out, z is -inf; a branch would not become vector code
+            float z = (load(x[j + l]) - top) * heat;
+            sum.lane[l] += exp_(z) * (z < -88.0f ? -88.0f : z);
           }
         for (; j < to; j++) {
-          float z = (load(x[j]) - top) * heat, e = exp_(z);
-          sum.lane[(j - from) % LANES] += e > 0 ? e * z : 0.0f;
+          float z = (load(x[j]) - top) * heat;
+          sum.lane[(j - from) % LANES] += exp_(z) * (z < -88.0f ? -88.0f : z);
         }
         mean += sum.total();
       }
@@ -908,10 +992,16 @@ void covey_grid_forward(int type, const void *q, i64 q_row, const void *fresh_k,
   BY_TYPE(type, grid_forward(IN(q), q_row, IN(fresh_k), IN(fresh_v), k_row, v_row, OUT(out), OUT(prompt_k), OUT(prompt_v),
                              OUT(own_k), OUT(own_v), cells, lengths, b, heads, kv, size, s, n, m, scale, window))
 }
-void covey_step(Multiply multiply, const Layer *layers, i64 count, const float *last, float last_eps, float *x, float *y,
-                const float *cos, const float *sin, const i64 *caches, const i64 *cells, const i64 *lengths, i64 b, i64 d,
-                i64 heads, i64 kv, i64 size, i64 s, i64 n, i64 m) {
-  step(multiply, layers, count, last, last_eps, x, y, cos, sin, caches, cells, lengths, b, d, heads, kv, size, s, n, m);
+int covey_multiplies() { return MULTIPLIES; }
+void covey_multiply(const void *matrix, const void *bias, const void *x, void *y, i64 rows, i64 outer, i64 inner) {
+  using T = bf16;
+  multiply(IN(matrix), IN(bias), IN(x), OUT(y), rows, outer, inner);
+}
+void covey_step(int type, Multiply multiply, const void *layers, i64 count, const void *last, float last_eps, void *x,
+                void *y, const void *cos, const void *sin, const i64 *caches, const i64 *cells, const i64 *lengths,
+                i64 b, i64 d, i64 heads, i64 kv, i64 size, i64 s, i64 n, i64 m) {
+  BY_TYPE(type, step(multiply, static_cast<const Layer<T> *>(layers), count, IN(last), last_eps, OUT(x), OUT(y), IN(cos),
+                     IN(sin), caches, cells, lengths, b, d, heads, kv, size, s, n, m))
 }
 void covey_draw(int type, const void *logits, i64 rows, i64 words, const double *uniform, const float *temperature,
                 i64 *picked, float *logp) {

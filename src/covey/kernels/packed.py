@@ -1,8 +1,9 @@
 """Matrices laid out once for many products: what sampling multiplies with.
 
 `torch.nn.functional.linear` lays a matrix out anew at every call, which costs more than the product when
-there are few rows. In bf16 oneDNN keeps a layout; in fp32 MKL does, and gives the very bits of `linear`.
-torch brings both.
+there are few rows. In fp32 MKL keeps a layout, and gives the very bits of `linear`. In bf16 it is our own
+where the processor multiplies bf16 in vector registers, and oneDNN's where it has tiles (AMX) or there are no
+kernels. torch brings MKL and oneDNN.
 """
 
 from __future__ import annotations
@@ -11,53 +12,56 @@ import ctypes
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from covey.kernels.library import loaded
 
 COLUMNS = 16
 """See `Packed.unpacked`."""
 
+PANEL = 32
+"""Outputs that stand together in our own layout."""
+
 _ROWS = {torch.bfloat16: 128, torch.float32: 256}
-"""Rows that are laid out for, about as many as are decoded at once; fewer and more work as well."""
+"""Rows that the libraries lay out for, about as many as are decoded at once; fewer and more work as well."""
 
 _ROW_MAJOR, _PLAIN, _TURNED, _PACKED, _B = 101, 111, 112, 151, 162  # of CBLAS, and of MKL's extension of it
 
 
 def available(dtype: torch.dtype) -> bool:
     """Whether a layout can be kept for matrices of that type."""
-    if dtype is torch.bfloat16:
-        return torch.backends.mkldnn.is_available()
-    return dtype is torch.float32 and _mkl() is not None
+    return _layout(dtype) is not None
+
+
+def in_c(dtype: torch.dtype) -> bool:
+    """Whether kernels in C can multiply with the layout."""
+    layout = _layout(dtype)
+    return layout is not None and layout.in_c
 
 
 class Packed:
     """``[out, in]``, or several with the same ``in`` one below the other, ready for ``x @ weightᵀ + bias``.
 
-    weights: on the CPU, of a dtype that is `available`. bias ``[out]``.
+    weights: on the CPU, of a dtype that is `available`. bias ``[out]``. ``room`` is what the layout takes.
     """
 
     def __init__(self, weights: Sequence[Tensor], bias: Tensor | None = None) -> None:
         joined = torch.cat(list(weights)) if len(weights) > 1 else weights[0].contiguous()
-        self.rows, self.bias = [len(weight) for weight in weights], bias
+        layout = _layout(joined.dtype)
+        assert layout is not None
+        self.layout, self.bias = layout, bias
+        self.rows = [len(weight) for weight in weights]
         self.outer, self.inner = joined.shape
-        self.kept: Tensor | None = None
         self.looked = 0  # the column that is read back next
-        if joined.dtype is torch.bfloat16:
-            self.kept = torch.ops.mkldnn._reorder_linear_weight(joined, _ROWS[joined.dtype])
-            return
-        sizes = (_ROWS[joined.dtype], self.outer, self.inner)
-        self.room = torch.empty(_there().cblas_sgemm_pack_get_size(_B, *sizes), dtype=torch.uint8)
-        _there().cblas_sgemm_pack(
-            _ROW_MAJOR, _B, _TURNED, *sizes, 1.0, joined.data_ptr(), self.inner, self.room.data_ptr()
-        )
+        self.room = layout.lay(joined)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[T, in]`` → ``[T, out]``."""
-        if self.kept is not None:
-            return torch.ops.mkldnn._linear_pointwise(x, self.kept, self.bias, "none", [], "")
-        y = self._product(x.contiguous())
-        return y if self.bias is None else y.add_(self.bias)
+        return self.layout.product(self, x.contiguous())
 
     def unpacked(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """The matrices as they are multiplied with, to compare with ``weights``, which they were made of.
@@ -65,30 +69,110 @@ class Packed:
         bf16 is read back whole. MKL keeps its layout to itself: there, `COLUMNS` columns are read by products
         with unit vectors, other ones at each call, and the rest is taken from ``weights``.
         """
-        if self.kept is not None:
-            return list(self.kept.to_dense().split(self.rows))
-        columns = (torch.arange(min(COLUMNS, self.inner)) + self.looked) % self.inner
-        self.looked = (self.looked + COLUMNS) % self.inner
-        units = torch.zeros(len(columns), self.inner)
+        return self.layout.read(self, weights)
+
+
+class Layout(Protocol):
+    """How matrices stand in memory. ``in_c``: whether kernels in C can multiply with them."""
+
+    in_c: ClassVar[bool]
+
+    def lay(self, joined: Tensor) -> Tensor: ...
+    def product(self, packed: Packed, x: Tensor) -> Tensor: ...
+    def read(self, packed: Packed, weights: Sequence[Tensor]) -> list[Tensor]: ...
+
+
+class _Panels:
+    """Our own, for bf16: ``[panels, in / 2, PANEL, 2]``, zeros where `PANEL` or 2 don't divide the sizes."""
+
+    in_c: ClassVar[bool] = True
+
+    def lay(self, joined: Tensor) -> Tensor:
+        whole = pad(joined, (0, joined.shape[1] % 2, 0, -len(joined) % PANEL))
+        pairs = whole.view(torch.int32).view(-1, PANEL, whole.shape[1] // 2)
+        return pairs.transpose(1, 2).contiguous()
+
+    def product(self, packed: Packed, x: Tensor) -> Tensor:
+        native, y = loaded(), torch.empty(len(x), packed.outer, dtype=torch.bfloat16)
+        assert native is not None
+        x = pad(x, (0, 1)) if packed.inner % 2 else x
+        places = [
+            None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (packed.room, packed.bias, x, y)
+        ]
+        native.covey_multiply(*places, *map(ctypes.c_int64, (len(x), packed.outer, x.shape[1])))
+        return y
+
+    def read(self, packed: Packed, weights: Sequence[Tensor]) -> list[Tensor]:
+        pairs = packed.room.transpose(1, 2).contiguous().view(torch.bfloat16)
+        return list(pairs.flatten(0, 1)[: packed.outer, : packed.inner].split(packed.rows))
+
+
+class _OneDNN:
+    in_c: ClassVar[bool] = False
+
+    def lay(self, joined: Tensor) -> Tensor:
+        return torch.ops.mkldnn._reorder_linear_weight(joined, _ROWS[joined.dtype])
+
+    def product(self, packed: Packed, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, packed.room, packed.bias, "none", [], "")
+
+    def read(self, packed: Packed, weights: Sequence[Tensor]) -> list[Tensor]:
+        return list(packed.room.to_dense().split(packed.rows))
+
+
+class _MKL:
+    """For fp32."""
+
+    in_c: ClassVar[bool] = True
+
+    def lay(self, joined: Tensor) -> Tensor:
+        sizes = (_ROWS[joined.dtype], *joined.shape)
+        room = torch.empty(_there().cblas_sgemm_pack_get_size(_B, *sizes), dtype=torch.uint8)
+        _there().cblas_sgemm_pack(
+            _ROW_MAJOR, _B, _TURNED, *sizes, 1.0, joined.data_ptr(), joined.shape[1], room.data_ptr()
+        )
+        return room
+
+    def product(self, packed: Packed, x: Tensor) -> Tensor:
+        y = self._product(packed, x)
+        return y if packed.bias is None else y.add_(packed.bias)
+
+    def _product(self, packed: Packed, x: Tensor) -> Tensor:
+        y = torch.empty(len(x), packed.outer)
+        _there().cblas_sgemm_compute(
+            _ROW_MAJOR, _PLAIN, _PACKED, len(x), packed.outer, packed.inner, x.data_ptr(), packed.inner,
+            packed.room.data_ptr(), packed.outer, 0.0, y.data_ptr(), packed.outer,
+        )  # fmt: skip
+        return y
+
+    def read(self, packed: Packed, weights: Sequence[Tensor]) -> list[Tensor]:
+        columns = (torch.arange(min(COLUMNS, packed.inner)) + packed.looked) % packed.inner
+        packed.looked = (packed.looked + COLUMNS) % packed.inner
+        units = torch.zeros(len(columns), packed.inner)
         units[torch.arange(len(columns)), columns] = 1.0
-        found = self._product(units).T.split(self.rows)
+        found = self._product(packed, units).T.split(packed.rows)
         return [
             own if torch.equal(own[:, columns], seen) else own.index_copy(1, columns, seen)
             for own, seen in zip(weights, found, strict=True)
         ]
 
-    def _product(self, x: Tensor) -> Tensor:
-        y = torch.empty(len(x), self.outer)
-        _there().cblas_sgemm_compute(
-            _ROW_MAJOR, _PLAIN, _PACKED, len(x), self.outer, self.inner, x.data_ptr(), self.inner,
-            self.room.data_ptr(), self.outer, 0.0, y.data_ptr(), self.outer,
-        )  # fmt: skip
-        return y
+
+@functools.cache
+def _layout(dtype: torch.dtype) -> Layout | None:
+    if dtype is torch.float32:
+        return _MKL() if _mkl() is not None else None
+    if dtype is not torch.bfloat16:
+        return None
+    native = loaded()
+    if native is not None and native.covey_multiplies() and not torch.cpu._is_amx_tile_supported():
+        return _Panels()
+    return _OneDNN() if torch.backends.mkldnn.is_available() else None
 
 
 def multiply() -> ctypes.c_void_p:
-    """The address of what multiplies by an fp32 layout, for C to call."""
-    return ctypes.cast(_there().cblas_sgemm_compute, ctypes.c_void_p)
+    """The address of what multiplies by an fp32 layout, for C to call; null where there is none."""
+    mkl = _mkl()
+    return ctypes.c_void_p() if mkl is None else ctypes.cast(mkl.cblas_sgemm_compute, ctypes.c_void_p)
 
 
 def _there() -> ctypes.CDLL:

@@ -1,8 +1,7 @@
-"""A decoding step through all layers of a dense model in one call, in fp32.
+"""A decoding step through all layers of a dense model in one call.
 
 With few sequences, what Python does between two kernels took as long as they. Here the same kernels follow
-each other in C and give the same bits. In bf16 matrix products are oneDNN's, which C can't reach through
-torch.
+each other in C and give the same bits. oneDNN's products can't be reached from C through torch.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from covey.kernels.library import loaded
+from covey.kernels.library import TYPES, loaded
 from covey.kernels.packed import Packed, multiply
 
 _Place, _Size, _Real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -34,8 +33,9 @@ class _Layer(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one layer computes with: matrices laid out in fp32; weights of its norms ``[d]`` and, or None, of
-    its heads' ``[D]``; positions that attention looks back (0: all); the norms' epsilon; scale of scores."""
+    """What one layer computes with, all of one dtype: matrices laid out; weights of its norms ``[d]`` and, or
+    None, of its heads' ``[D]``; positions that attention looks back (0: all); the norms' epsilon; scale of
+    scores."""
 
     qkv: Packed
     o: Packed
@@ -62,7 +62,7 @@ class Cells:
 
 def stacks(packed: Packed) -> bool:
     """Whether matrices laid out like this one can be multiplied with from C."""
-    return packed.kept is None
+    return packed.layout.in_c and packed.inner % 2 == 0
 
 
 class Stack:
@@ -86,7 +86,14 @@ class Stack:
         at = [ctypes.c_void_p(t.data_ptr()) for t in places]
         sizes = (*x.shape, heads, own.shape[1], size, value.shape[2], own.shape[2], own.shape[3])
         native.covey_step(
-            multiply(), self._table, _Size(len(self._table)), at[0], _Real(eps), *at[1:], *map(_Size, sizes)
+            TYPES[x.dtype],
+            multiply(),
+            self._table,
+            _Size(len(self._table)),
+            at[0],
+            _Real(eps),
+            *at[1:],
+            *map(_Size, sizes),
         )
         return y
 

@@ -157,11 +157,12 @@ class _Packed:
     @torch.no_grad()
     def __init__(self, module: Any) -> None:
         names = {id(m): n for n, m in module.named_modules()}
-        self._made_of: list[tuple[nn.Linear, tuple[object, ...]]] = []
+        self._made_of: list[tuple[dict[str, Any], tuple[object, ...]]] = []
         self.layers: list[_Matrices] = []
 
         def matrix(*linears: nn.Linear) -> _Matrix:
-            self._made_of += [(x, _state(x.weight)) for x in linears]
+            # not by attribute, which a module looks up in Python: this is asked at every step
+            self._made_of += [(x._parameters, _state(x.weight)) for x in linears]
             return _Matrix(*((names[id(x)], x) for x in linears))
 
         for layer in module.base_model.layers:
@@ -179,7 +180,7 @@ class _Packed:
 
     def current(self) -> bool:
         """Whether the module's weights are still the tensors, and hold the values, that this was made of."""
-        return all(_state(linear.weight) == state for linear, state in self._made_of)
+        return all(_state(own["weight"]) == state for own, state in self._made_of)
 
     def unpacked(self) -> Iterator[tuple[str, Tensor]]:
         for mats in self.layers:
