@@ -170,7 +170,8 @@ def test_replies_are_played_where_problems_are_conversations(tmp_path: Path) -> 
     (fault,) = probe_reward(str(recipe), None, (), 1, None).faults
     assert (fault.what, fault.kind) == ("a degenerate reply is rewarded", "empty")
     failing = probe_reward(str(recipe), None, ("--task.broken", "true"), 8, None)
-    assert {fault.what for fault in failing.faults} == {"no gold reply earns anything"}
+    told = "no gold reply earns anything (the environment failed: RuntimeError: it broke)"
+    assert {fault.what for fault in failing.faults} == {told}
 
 
 def gym(**params: Any) -> Any:

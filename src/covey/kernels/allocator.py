@@ -14,8 +14,7 @@ def keep_memory() -> bool:
     """Have freed memory kept for the next tensor instead of handed back to the system; whether that worked.
 
     An update frees and takes gigabytes of activations. Handed back, each page of them is cleared and mapped
-    again at its next use: a quarter of the time of a step. The peak stays what it was. A threshold of -1
-    is none: with the largest that the call takes, 2 GB, a backward pass's end handed back what lay beyond.
+    again at its next use: a quarter of the time of a step. The peak stays what it was.
     """
     if sys.platform != "linux":
         return False
@@ -23,4 +22,4 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library than glibc, without this call or its meaning
         return False
-    return all((mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1), mallopt(_TOP_PAD, 64 << 20)))
+    return all((mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_TOP_PAD, 64 << 20)))

@@ -26,21 +26,20 @@ class Played:
 
     def __call__(self, problem: Problem, sample: int, text: str) -> Episode:
         turns: list[Turn] = []
-        environment = self.task.environment(problem, sample)
-        environment.first()
         ended = Ending.TURNS
-        while len(turns) < self.turns:
-            turns.append(_turn(text))
-            try:
-                said = environment.step({"role": "assistant", "content": text})
-            except CoveyError:
-                raise
-            except Exception as error:  # an environment is the user's code, as the reward is
-                failed = f"the environment failed: {type(error).__name__}: {error}"
-                return Episode(problem, sample, tuple(turns), Ending.ENVIRONMENT, failed)
-            if said is None:
-                ended = Ending.DONE
-                break
+        try:
+            environment = self.task.environment(problem, sample)
+            environment.first()
+            while len(turns) < self.turns:
+                turns.append(_turn(text))
+                if environment.step({"role": "assistant", "content": text}) is None:
+                    ended = Ending.DONE
+                    break
+        except CoveyError:
+            raise
+        except Exception as error:  # an environment is the user's code, as the reward is
+            failed = f"the environment failed: {type(error).__name__}: {error}"
+            return Episode(problem, sample, tuple(turns), Ending.ENVIRONMENT, failed)
         return Episode(problem, sample, tuple(turns), ended)
 
 
@@ -159,6 +158,7 @@ class _Trial:
 
     def __init__(self, reward: Reward, episode: Callable[[Problem, int, str], Episode]) -> None:
         self.reward, self.episode = reward, episode
+        self.tried = 0
         self.seconds: list[float] = []
         self.faults: list[Finding] = []
         self.unscored: dict[str, int] = {}
@@ -170,6 +170,7 @@ class _Trial:
             raise CoveyError(f"problem {problem.id!r} has no gold answer and no column good: nothing to try")
         graded: list[tuple[Reply, Score]] = []
         for reply in replies:
+            self.tried += 1
             first, second = self._score(problem, reply), self._score(problem, reply)
             graded.append((reply, first))
             if first != second:
@@ -195,13 +196,16 @@ class _Trial:
         self.faults.append(_finding(what + why, problem, reply, score))
 
     def _score(self, problem: Problem, reply: Reply) -> Score:
-        start = time.perf_counter()
         [score] = self._called(problem, [reply])
-        self.seconds.append(time.perf_counter() - start)
         return score
 
     def _called(self, problem: Problem, replies: Sequence[Reply]) -> Sequence[Score]:
         episodes = [self.episode(problem, n, reply.text) for n, reply in enumerate(replies)]
+        if failed := next((episode.error for episode in episodes if episode.error), None):
+            return [Score(None, error=failed)] * len(
+                replies
+            )  # as in a run, which doesn't ask the reward then
+        start = time.perf_counter()
         try:
             scores = self.reward(episodes)
         except Exception as error:  # foreign code: in a run this would end it, here it is a finding
@@ -209,6 +213,8 @@ class _Trial:
             for reply in replies:
                 self.fault("the reward raised", problem, reply, raised)
             return [raised] * len(replies)
+        if len(episodes) == 1:
+            self.seconds.append(time.perf_counter() - start)
         if len(scores) != len(episodes):
             raise CoveyError(f"the reward returned {len(scores)} scores for {len(episodes)} completions")
         return scores
@@ -222,11 +228,12 @@ class _Trial:
         shaping: bool,
         partial: bool,
     ) -> Findings:
-        ordered = sorted(self.seconds[1:])  # a first call may start processes and import libraries
+        # a first call may start processes and import libraries; where nothing could be asked there is none
+        ordered = sorted(self.seconds[1:]) or [0.0]
         times = {"p50": _at(ordered, 0.5), "p95": _at(ordered, 0.95), "max": ordered[-1]}
         return Findings(
             problems=len(problems),
-            replies=len(self.seconds) // 2,
+            replies=self.tried,
             full=full,
             shaping=shaping,
             partial=partial,
