@@ -21,8 +21,8 @@ from covey.kernels.packed import (
 )
 
 APART = {_Panels: 0.0, _MKL: 1e-4, _OneDNN: 0.125}
-"""How far a row's products may lie apart beside other rows, where they are of the size of 24: libraries choose
-an order of sums by the number of rows. 5e-5 was seen of MKL on Zen 4; 0.125 is bf16's last bit."""
+"""How far a row's products may lie apart beside other rows, where they are of the size of 24: libraries
+choose an order of sums by the number of rows. 5e-5 was seen of MKL on Zen 4; 0.125 is bf16's last bit."""
 
 DTYPES = [
     pytest.param(dtype, marks=pytest.mark.skipif(not available(dtype), reason="no library keeps a layout"))
