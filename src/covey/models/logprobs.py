@@ -32,7 +32,8 @@ def chosen_logprobs(
 
     Both are of the distribution ``softmax(logits / temperature)``, the one the sampler draws
     from, and both carry gradient. Logits are made chunk by chunk in the forward pass and again
-    in the backward pass, so memory is bounded by one chunk whatever the number of tokens.
+    in the backward pass, so memory is bounded by one chunk whatever the number of tokens. On the
+    CPU's kernels the last chunk's logits wait for the backward pass, and are made once.
 
     ``kept`` are the ids that sampling kept at each token: both are then over these alone.
     """
@@ -99,18 +100,24 @@ class _Chosen(torch.autograd.Function):
 
 
 class _Fused(torch.autograd.Function):
-    """The same over `covey.kernels`: one pass over the logits each way."""
+    """The same over `covey.kernels`: one pass over the logits each way.
+
+    The last chunk's logits are kept: the backward pass begins with them, before any other memory is
+    asked for, so that its peak stays where it was, and a micro-batch of one chunk makes them only once.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, chosen: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        parts = _fused_chunks(hidden, weight)
-        found = [
-            kernels.chosen(torch.nn.functional.linear(hidden[part], weight, bias), chosen[part], temperature)
-            for part in parts
-        ]
+        found = []
+        for part in _fused_chunks(hidden, weight):
+            ctx.logits = None  # the chunk before goes first: there is never more than one
+            ctx.logits = torch.nn.functional.linear(hidden[part], weight, bias)
+            found.append(kernels.chosen(ctx.logits, chosen[part], temperature))
         logp, entropy, lse = (torch.cat(several) for several in zip(*found, strict=True))
+        if not any(ctx.needs_input_grad):
+            ctx.logits = None
         ctx.temperature = temperature
         ctx.save_for_backward(hidden, weight, bias, chosen, lse, entropy)
         return logp, entropy
@@ -123,9 +130,11 @@ class _Fused(torch.autograd.Function):
         d_weight: Tensor | None = None
         d_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
         parts = _fused_chunks(hidden, weight)
-        for part in parts:
+        for part in reversed(parts):
             rows = hidden[part]
-            logits = torch.nn.functional.linear(rows, weight, bias)
+            logits, ctx.logits = ctx.logits, None  # they become their gradient: no second pass finds them
+            if logits is None:
+                logits = torch.nn.functional.linear(rows, weight, bias)
             saved, wanted = (lse[part], entropy[part]), (of_logp[part], of_entropy[part])
             kernels.chosen_backward(logits, chosen[part], ctx.temperature, saved, wanted)
             torch.mm(logits, weight, out=d_hidden[part])
@@ -138,6 +147,7 @@ class _Fused(torch.autograd.Function):
                 d_weight += own
             if d_bias is not None:
                 d_bias += logits.float().sum(0)
+            del logits
         assert d_weight is not None
         d_bias = None if d_bias is None or bias is None else d_bias.to(bias.dtype)
         return d_hidden, d_weight.to(weight.dtype), d_bias, None, None
