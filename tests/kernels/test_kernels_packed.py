@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from covey import kernels
 from covey.kernels.library import loaded
 from covey.kernels.packed import (
     _MKL,
@@ -126,3 +127,14 @@ def test_a_matrix_that_changed_everywhere_is_found_at_once(dtype: torch.dtype) -
     packed = Packed(weights)
     weights[0].mul_(1.01)
     assert not torch.equal(packed.unpacked(weights)[0], weights[0])
+
+
+@pytest.mark.skipif(not in_c(torch.bfloat16), reason="the processor has no bf16 products for kernels in C")
+@given(st.integers(1, 200), st.integers(1, 130), st.integers(1, 90), st.booleans())
+def test_products_over_tokens_are_added_up_in_fp32(count: int, outer: int, inner: int, first: bool) -> None:
+    (dy,), (x,) = (matrices(torch.bfloat16, count, inner=n, seed=n) for n in (outer, inner))
+    (total,) = matrices(torch.float32, outer, inner=inner, seed=2)
+    want = dy.double().T @ x.double() + (0 if first else total.double())
+    kernels.add_product(total, dy, x, first=first)
+    # products of two bf16 are exact in fp32; their sum of up to 200 rounds by 2^-24 of its size each time
+    torch.testing.assert_close(total.double(), want, rtol=1e-5, atol=1e-5 * count**0.5)

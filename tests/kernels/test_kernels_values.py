@@ -41,6 +41,13 @@ def test_norm_is_transformers_own(dtype: torch.dtype, width: int) -> None:
     ) * want.abs().max()
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_norm_made_again_has_the_same_bits(dtype: torch.dtype) -> None:
+    x, weight = random(70, 1000, dtype=dtype), random(1000, dtype=dtype, seed=1)
+    total, y, rstd = kernels.add_norm(x, None, weight, 1e-5)
+    assert torch.equal(kernels.normed(total, rstd, weight), y)
+
+
 def test_norm_gradients_are_autograd_s() -> None:
     x, weight, dy, more = random(9, 48), random(48, seed=1), random(9, 48, seed=2), random(9, 48, seed=3)
     a, w = x.clone().requires_grad_(), weight.clone().requires_grad_()
@@ -52,15 +59,28 @@ def test_norm_gradients_are_autograd_s() -> None:
     assert torch.allclose(dw, want[1], atol=1e-5)
 
 
-def test_rotation_is_undone_by_its_backward_pass() -> None:
-    x = random(5, 4, 10)
+@pytest.mark.parametrize("apart", [False, True])
+def test_rotation_is_undone_by_its_backward_pass(apart: bool) -> None:
+    x = random(5, 6, 10)[:, 1:5] if apart else random(5, 4, 10)
     angle = random(5, 5, seed=1).repeat(1, 2)
-    turned = x.clone()
-    kernels.rotate(turned, angle.cos(), angle.sin())
+    cos, sin = angle.cos(), angle.sin()
+    kept = x.clone()
+    turned = kernels.rotated(x, cos, sin)
+    assert torch.equal(x, kept)
     half = torch.cat([-x[..., 5:], x[..., :5]], -1)
-    assert torch.allclose(turned, x * angle.cos()[:, None] + half * angle.sin()[:, None], atol=1e-6)
-    kernels.rotate(turned, angle.cos(), angle.sin(), back=True)
-    assert torch.allclose(turned, x, atol=1e-6)
+    assert torch.allclose(turned, x * cos[:, None] + half * sin[:, None], atol=1e-6)
+    assert torch.allclose(kernels.rotated(turned, cos, sin, back=True), x, atol=1e-6)
+    kernels.rotate(x, cos, sin)  # in place: the same bits
+    assert torch.equal(x, turned)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("count", [1, 4097, 70001])
+def test_what_is_added_up_is_torch_s_sum(dtype: torch.dtype, count: int) -> None:
+    total, x = random(count), random(count, dtype=dtype, seed=1)
+    want = total + x.float()
+    kernels.add_up(total, x)
+    assert torch.equal(total, want)
 
 
 def test_gating_and_its_gradients_are_autograd_s() -> None:
@@ -68,7 +88,8 @@ def test_gating_and_its_gradients_are_autograd_s() -> None:
     y = torch.nn.functional.silu(gate) * up
     want = torch.autograd.grad(y, [gate, up], dy)
     assert torch.allclose(kernels.gated(gate.detach(), up.detach()), y, atol=1e-6)
-    found = kernels.gated_backward(gate.detach(), up.detach(), dy.detach())
+    again, *found = kernels.gated_backward(gate.detach(), up.detach(), dy.detach())
+    assert torch.equal(again, kernels.gated(gate.detach(), up.detach()))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, want, strict=True))
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from covey.kernels.packed import in_c
 from covey.learn import PolicyLearner
 from covey.learn.batch import MicroBatch, prepare, split
 from covey.models import Policy
@@ -254,9 +255,12 @@ def test_bf16_gradients_are_summed_in_fp32(
         assert summed.dtype is torch.float32
         want = torch.zeros_like(summed)
         for one in alone:
-            assert torch.equal(one[name], one[name].bfloat16().float())  # one pass's is bf16
+            if rounded := summed.dim() == 1 or not in_c(torch.bfloat16):  # no kernel adds it as it is made
+                assert torch.equal(one[name], one[name].bfloat16().float())
             want += one[name]
-        assert torch.equal(summed, want)
+        # of a tied matrix, two gradients a pass are added one after the other: another order of fp32 sums
+        apart = 0.0 if rounded else 1e-6 * want.abs().max().item()
+        assert (summed - want).abs().max() <= apart, name
     assert any(not torch.equal(g, g.bfloat16().float()) for g in together.values())
     assert all(parameter.grad is None for _, parameter in policy.parameters())
 

@@ -13,7 +13,7 @@ from covey.engines import LocalEngine
 from covey.kernels.packed import in_c
 from covey.kernels.stack import Cells, Stack
 from covey.learn import Optimizer, Schedule
-from covey.models import Policy, chosen_logprobs, dense, load_policy
+from covey.models import Policy, chosen_logprobs, dense, fused, load_policy
 from covey.models.dense import FAMILIES, dense_of
 from covey.models.weights import computed_with, to_compute_with
 from covey.types import DrawKey, Request, Sampling
@@ -111,6 +111,28 @@ def test_a_step_in_one_call_has_the_bits_of_one_kernel_after_the_other(
     taken.clear()
     assert sampled() == at_once
     assert not taken
+
+
+@pytest.mark.skipif(not in_c(torch.bfloat16), reason="the processor has no bf16 products for kernels in C")
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_matrices_gather_their_gradients_in_fp32(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over two passes, against gradients that are each rounded to bf16 before they are added."""
+    policy = load_policy({"family": family, "seed": 3}, dtype="bfloat16")
+    optimizer = Optimizer(policy, Schedule(0.1))
+    for _ in range(2):
+        gradients(policy)
+    gathered = optimizer.gradients()
+    optimizer.clear()
+    monkeypatch.setattr(fused, "in_c", lambda dtype: False)
+    for _ in range(2):
+        gradients(policy)
+    rounded = optimizer.gradients()
+    assert gathered.keys() == rounded.keys() == policy.master.keys()
+    for name, gradient in rounded.items():
+        assert gradient.norm() > 0
+        apart = ((gathered[name] - gradient).norm() / gradient.norm()).item()
+        # a rounding moves a value by up to 2^-9 of it; a vector's own values are as they were
+        assert 0 < apart < 2**-8 if gradient.dim() == 2 else apart == 0, name
 
 
 def test_what_is_laid_out_follows_every_update() -> None:

@@ -19,9 +19,9 @@ from covey.kernels.allocator import keep_memory
 from covey.kernels.library import TYPES, identity, loaded, why_not
 
 __all__ = [
-    "LANES", "add_norm", "add_norm_backward", "attend_grid", "attend_tree", "attend_tree_backward", "chosen",
-    "chosen_backward", "draw", "gated", "gated_backward", "identity", "keep_memory", "rotate", "usable",
-    "why_not",
+    "LANES", "add_norm", "add_norm_backward", "add_product", "add_up", "attend_grid", "attend_tree",
+    "attend_tree_backward", "chosen", "chosen_backward", "draw", "gated", "gated_backward", "identity",
+    "keep_memory", "normed", "rotate", "rotated", "usable", "why_not",
 ]  # fmt: skip
 
 LANES = 16
@@ -46,6 +46,13 @@ def add_norm(x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> tup
     return total, y, rstd
 
 
+def normed(x: Tensor, rstd: Tensor, weight: Tensor) -> Tensor:
+    """The norm of ``x`` again, to the bit, from what `add_norm` gave."""
+    y = torch.empty_like(x)
+    _call("norm_again", x, x, rstd, weight, y, *x.shape)
+    return y
+
+
 def add_norm_backward(
     x: Tensor, weight: Tensor, rstd: Tensor, dy: Tensor, dsum: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -55,10 +62,25 @@ def add_norm_backward(
     return dx, dw
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> None:
-    """Rotary positions in place on ``[T, heads, D]``, whose rows may lie apart; ``back`` undoes it."""
-    t, heads, size = x.shape
-    _call("rotate", x, x, x.stride(0), cos, sin, t, heads, size, ctypes.c_float(-1.0 if back else 1.0))
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Rotary positions in place on ``[T, heads, D]``, whose rows may lie apart."""
+    _rotate(x, x, cos, sin, 1.0)
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> Tensor:
+    """The same as a tensor of its own; ``back`` undoes it."""
+    y = torch.empty(x.shape, dtype=x.dtype)
+    _rotate(_whole_rows(x), y, cos, sin, -1.0 if back else 1.0)
+    return y
+
+
+def _rotate(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor, sign: float) -> None:
+    _call("rotate", x, x, x.stride(0), y, y.stride(0), cos, sin, *x.shape, sign)
+
+
+def add_up(total: Tensor, x: Tensor) -> None:
+    """``total += x`` of one shape, total in fp32: torch would first make an fp32 copy of a bf16 ``x``."""
+    _call("add_up", x, x, total, x.numel())
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
@@ -68,10 +90,17 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
     return y
 
 
-def gated_backward(gate: Tensor, up: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
-    dgate, dup = torch.empty_like(gate), torch.empty_like(up)
-    _call("gated_backward", gate, gate, up, dy, dgate, dup, gate.numel())
-    return dgate, dup
+def gated_backward(gate: Tensor, up: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(what `gated` gave, gradient of gate, of up)."""
+    y, dgate, dup = (torch.empty_like(gate) for _ in range(3))
+    _call("gated_backward", gate, gate, up, dy, y, dgate, dup, gate.numel())
+    return y, dgate, dup
+
+
+def add_product(total: Tensor, dy: Tensor, x: Tensor, *, first: bool = False) -> None:
+    """``total += dyᵀ x`` (``first``: ``=``) of fp32 ``[out, in]``, bf16 ``[T, out]`` and ``[T, in]``, summed
+    in fp32; only where `packed.in_c` says so of bf16."""
+    _call("add_product", dy, dy, x, total, len(x), *total.shape, int(first))
 
 
 def attend_tree(

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #if defined(__AVX512BF16__)
@@ -103,6 +104,10 @@ struct Sum {
 
 // ---- RMS norm, with the residual stream's addition before it ---------------------------------------------
 
+template <class T> inline void scaled(const T *x, const T *w, float r, T *y, i64 d) {
+  for (i64 j = 0; j < d; j++) store(y + j, load(w[j]) * rounded<T>(load(x[j]) * r));
+}
+
 // sum = x + delta (delta may be null: sum = x and is not written); y = w * round(sum * rstd).
 template <class T>
 void norm_forward(const T *x, const T *delta, const T *w, T *sum, T *y, float *rstd, i64 rows, i64 d, float eps) {
@@ -122,9 +127,13 @@ void norm_forward(const T *x, const T *delta, const T *w, T *sum, T *y, float *r
     for (; j < d; j++) squares.lane[j % LANES] += load(a[j]) * load(a[j]);
     float r = 1.0f / std::sqrt(squares.total() / float(d) + eps);
     if (rstd) rstd[i] = r;
-    T *out = y + i * d;
-    for (j = 0; j < d; j++) store(out + j, load(w[j]) * rounded<T>(load(a[j]) * r));
+    scaled(a, w, r, y + i * d, d);
   }
+}
+
+template <class T> void norm_again(const T *x, const float *rstd, const T *w, T *y, i64 rows, i64 d) {
+#pragma omp parallel for schedule(static) if (rows * d > SMALL)
+  for (i64 i = 0; i < rows; i++) scaled(x + i * d, w, rstd[i], y + i * d, d);
 }
 
 // dx (+ dsum, the gradient that reaches the residual stream from behind) and, per thread, dw.
@@ -162,16 +171,19 @@ void norm_backward(const T *x, const T *w, const float *rstd, const T *dy, const
   }
 }
 
-// ---- rotary positions, in place: x [rows, heads, size] at a row stride; cos, sin [rows, size] -------------
+// ---- rotary positions: x [rows, heads, size] at a row stride to y at its own, or in place; cos, sin [rows, size] -----
 
 template <class T>
-void rotate(T *x, i64 stride, const T *cos, const T *sin, i64 rows, i64 heads, i64 size, float sign) {
+void rotate(const T *x, i64 stride, T *y, i64 to, const T *cos, const T *sin, i64 rows, i64 heads, i64 size,
+            float sign) {
   i64 half = size / 2;
 #pragma omp parallel for schedule(static) if (rows * heads * size > SMALL)
   for (i64 i = 0; i < rows; i++) {
     const T *c = cos + i * size, *s = sin + i * size;
+    if (x != y) std::memcpy(y + i * to, x + i * stride, size_t(heads * size) * sizeof(T));
     for (i64 h = 0; h < heads; h++) {
-      T *v = x + i * stride + h * size;
+      T *v = y + i * to + h * size;
+#pragma GCC ivdep  // its halves and the angles lie apart, which compilers would test at every head
       for (i64 j = 0; j < half; j++) {
         float a = load(v[j]), b = load(v[j + half]);
         store(v + j, a * load(c[j]) - sign * b * load(s[j]));
@@ -179,6 +191,14 @@ void rotate(T *x, i64 stride, const T *cos, const T *sin, i64 rows, i64 heads, i
       }
     }
   }
+}
+
+// ---- a gradient onto its sum ----------------------------------------------------------------------------------
+
+template <class T> void add_up(const T *x, float *sum, i64 n) {
+#pragma omp parallel for schedule(static) if (n > SMALL)
+  for (i64 block = 0; block < (n + 4095) / 4096; block++)
+    for (i64 j = block * 4096; j < (block + 1) * 4096 && j < n; j++) sum[j] += load(x[j]);
 }
 
 // ---- SiLU(gate) * up: both at a row stride ------------------------------------------------------------------
@@ -196,14 +216,20 @@ void gated_forward(const T *gate, const T *up, i64 stride, T *y, i64 rows, i64 d
   }
 }
 
-template <class T> void gated_backward(const T *gate, const T *up, const T *dy, T *dgate, T *dup, i64 n) {
+// y is what the forward pass gave, made again.
+template <class T>
+void gated_backward(const T *gate, const T *up, const T *dy, T *y, T *dgate, T *dup, i64 n) {
 #pragma omp parallel for schedule(static)
-  for (i64 block = 0; block < (n + 1023) / 1024; block++)
-    for (i64 j = block * 1024; j < (block + 1) * 1024 && j < n; j++) {
-      float x = load(gate[j]), s = sigmoid(x), d = load(dy[j]);
+  for (i64 block = 0; block < (n + 1023) / 1024; block++) {
+    i64 end = (block + 1) * 1024 < n ? (block + 1) * 1024 : n;
+#pragma GCC ivdep  // six arrays are too many for compilers to test whether any overlap: none do
+    for (i64 j = block * 1024; j < end; j++) {
+      float x = load(gate[j]), s = sigmoid(x), d = load(dy[j]), u = load(up[j]);
+      store(y + j, rounded<T>(x * s) * u);
       store(dup + j, d * (x * s));
-      store(dgate + j, d * load(up[j]) * (s + x * s * (1.0f - s)));
+      store(dgate + j, d * u * (s + x * s * (1.0f - s)));
     }
+  }
 }
 
 // ---- attention ------------------------------------------------------------------------------------------------
@@ -739,9 +765,98 @@ void multiply(const bf16 *matrix, const bf16 *bias, const bf16 *x, bf16 *y, i64 
       }
     }
 }
+
+// A matrix's gradient, dyᵀ x, summed over the tokens in fp32 and added to what is there; its own result is never
+// rounded to bf16, nor read again to be added. Tokens stand by pairs: x in panels of 32 columns [panel][pair][32][2],
+// and of dy what a tile takes, [pair][ROWS][2].
+
+constexpr i64 BLOCKS = 4;  // of ROWS columns of dy, which are read from memory together
+
+inline __mmask16 within(i64 n) { return n >= LANES ? 0xffff : n > 0 ? __mmask16((1 << n) - 1) : 0; }
+
+// Neighbouring values of two rows, by pairs; the second row may be missing.
+inline __m512i paired(const bf16 *a, const bf16 *b, __mmask16 some) {
+  __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, a));
+  if (!b) return low;
+  return _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, b)), 16));
+}
+
+template <int R>
+void tile_up(const bf16 *dy, const bf16 *panel, i64 pairs, float *sum, i64 inner, i64 width, bool first) {
+  __m512 sums[R][2];
+  for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  for (i64 k = 0; k < pairs; k++, panel += 2 * PANEL, dy += 2 * ROWS) {
+    __m512bh low = (__m512bh)_mm512_loadu_si512(panel), high = (__m512bh)_mm512_loadu_si512(panel + PANEL);
+    _mm_prefetch(reinterpret_cast<const char *>(panel + AHEAD), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char *>(panel + AHEAD + PANEL), _MM_HINT_T0);
+    for (int r = 0; r < R; r++) {
+      int32_t both;
+      std::memcpy(&both, dy + 2 * r, 4);
+      __m512bh pair = (__m512bh)_mm512_set1_epi32(both);
+      sums[r][0] = _mm512_dpbf16_ps(sums[r][0], pair, low);
+      sums[r][1] = _mm512_dpbf16_ps(sums[r][1], pair, high);
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int half = 0; half < 2; half++) {
+      float *to = sum + r * inner + half * LANES;
+      __mmask16 some = within(width - half * LANES);
+      __m512 before = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(some, to);
+      _mm512_mask_storeu_ps(to, some, _mm512_add_ps(before, sums[r][half]));
+    }
+}
+
+using TileUp = void (*)(const bf16 *, const bf16 *, i64, float *, i64, i64, bool);
+constexpr TileUp TILES_UP[ROWS + 1] = {nullptr,    tile_up<1>, tile_up<2>, tile_up<3>,  tile_up<4>,  tile_up<5>, tile_up<6>,
+                                       tile_up<7>, tile_up<8>, tile_up<9>, tile_up<10>, tile_up<11>, tile_up<12>};
+
+struct Lines {  // memory that begins with a cache line
+  bf16 *at;
+  explicit Lines(i64 n) : at(static_cast<bf16 *>(::operator new(size_t(n) * sizeof(bf16), std::align_val_t(64)))) {}
+  ~Lines() { ::operator delete(at, std::align_val_t(64)); }
+};
+
+// sum [outer][inner] += dyᵀ x (first: =), of dy [rows][outer] and x [rows][inner].
+void add_product(const bf16 *dy, const bf16 *x, float *sum, i64 rows, i64 outer, i64 inner, bool first) {
+  constexpr i64 UNIT = BLOCKS * ROWS;
+  i64 pairs = (rows + 1) / 2, panels = (inner + PANEL - 1) / PANEL, units = (outer + UNIT - 1) / UNIT;
+  Lines laid(panels * pairs * 2 * PANEL);
+#pragma omp parallel
+  {
+    Lines own(BLOCKS * pairs * 2 * ROWS);
+#pragma omp for schedule(static)
+    for (i64 panel = 0; panel < panels; panel++)
+      for (i64 k = 0; k < pairs; k++)
+        for (i64 j = 0; j < PANEL; j += LANES) {
+          const bf16 *a = x + 2 * k * inner + panel * PANEL + j, *b = 2 * k + 1 < rows ? a + inner : nullptr;
+          __m512i both = paired(a, b, within(inner - panel * PANEL - j));
+          _mm512_storeu_si512(laid.at + (panel * pairs + k) * 2 * PANEL + 2 * j, both);
+        }
+#pragma omp for schedule(static)
+    for (i64 unit = 0; unit < units; unit++) {
+      i64 begin = unit * UNIT, end = begin + UNIT < outer ? begin + UNIT : outer;
+      for (i64 k = 0; k < pairs; k++) {
+        const bf16 *a = dy + 2 * k * outer + begin;
+        for (i64 ahead = 8; ahead < 10; ahead++)  // rows lie far apart: no processor guesses the next
+          for (i64 j = 0; j <= UNIT; j += UNIT) _mm_prefetch(reinterpret_cast<const char *>(a + ahead * outer + j), _MM_HINT_T0);
+        for (i64 from = begin, block = 0; from < end; from += ROWS, block++, a += ROWS) {
+          __m512i both = paired(a, 2 * k + 1 < rows ? a + outer : nullptr, within(end - from < ROWS ? end - from : ROWS));
+          _mm512_mask_storeu_epi32(own.at + (block * pairs + k) * 2 * ROWS, within(ROWS), both);
+        }
+      }
+      for (i64 panel = 0; panel < panels; panel++)
+        for (i64 from = begin, block = 0; from < end; from += ROWS, block++)
+          TILES_UP[end - from < ROWS ? end - from : ROWS](own.at + block * pairs * 2 * ROWS,
+                                                          laid.at + panel * pairs * 2 * PANEL, pairs,
+                                                          sum + from * inner + panel * PANEL, inner,
+                                                          inner - panel * PANEL, first);
+    }
+  }
+}
 #else
 constexpr bool MULTIPLIES = false;
 void multiply(const bf16 *, const bf16 *, const bf16 *, bf16 *, i64, i64, i64) {}
+void add_product(const bf16 *, const bf16 *, float *, i64, i64, i64, bool) {}
 #endif
 
 // ---- a decoding step through every layer ----------------------------------------------------------------------------
@@ -799,7 +914,7 @@ void step(Multiply multiply, const Layer<T> *layers, i64 count, const T *last, f
         norm_forward<T>(own, nullptr, layer.q_norm, nullptr, own, nullptr, heads, size, layer.eps);
         norm_forward<T>(key, nullptr, layer.k_norm, nullptr, key, nullptr, kv, size, layer.eps);
       }
-    rotate<T>(qkv, row, cos, sin, b, heads + kv, size, 1.0f);
+    rotate<T>(qkv, row, qkv, row, cos, sin, b, heads + kv, size, 1.0f);
     T *held[4];
     for (int i = 0; i < 4; i++) held[i] = reinterpret_cast<T *>(caches[4 * l + i]);
     grid_forward<T>(qkv, row, k, v, row, row, attended, held[0], held[1], held[2], held[3], cells, lengths, b,
@@ -888,34 +1003,33 @@ template <class T>
 void chosen_forward(const T *logits, i64 rows, i64 words, const i64 *chosen, float temperature, float *logp,
                     float *entropy, double *lse) {
   float heat = 1.0f / temperature;
-#pragma omp parallel
-  {
-    std::vector<double> upto;
-#pragma omp for schedule(static)
-    for (i64 i = 0; i < rows; i++) {
-      const T *x = logits + i * words;
-      float top = highest(x, words);
-      double all = masses(x, words, top, heat, upto), mean = 0;
-      for (i64 from = 0; from < words; from += BLOCK) {
-        i64 to = from + BLOCK < words ? from + BLOCK : words, j = from;
-        Sum sum;
-        for (; j + LANES <= to; j += LANES)
-          for (int l = 0; l < LANES; l++) {
-            // bounded where exp_ is 0: of a word that is left out, z is -inf; a branch would not become vector code
-            float z = (load(x[j + l]) - top) * heat;
-            sum.lane[l] += exp_(z) * (z < -88.0f ? -88.0f : z);
-          }
-        for (; j < to; j++) {
-          float z = (load(x[j]) - top) * heat;
-          sum.lane[(j - from) % LANES] += exp_(z) * (z < -88.0f ? -88.0f : z);
+#pragma omp parallel for schedule(static)
+  for (i64 i = 0; i < rows; i++) {
+    const T *x = logits + i * words;
+    float top = highest(x, words);
+    double all = 0, mean = 0;
+    for (i64 from = 0; from < words; from += BLOCK) {
+      i64 to = from + BLOCK < words ? from + BLOCK : words, j = from;
+      Sum mass, sum;
+      for (; j + LANES <= to; j += LANES)
+        for (int l = 0; l < LANES; l++) {
+          // bounded where exp_ is 0: of a word that is left out, z is -inf; a branch would not become vector code
+          float z = (load(x[j + l]) - top) * heat, e = exp_(z);
+          mass.lane[l] += e;
+          sum.lane[l] += e * (z < -88.0f ? -88.0f : z);
         }
-        mean += sum.total();
+      for (; j < to; j++) {
+        float z = (load(x[j]) - top) * heat, e = exp_(z);
+        mass.lane[(j - from) % LANES] += e;
+        sum.lane[(j - from) % LANES] += e * (z < -88.0f ? -88.0f : z);
       }
-      double log_all = std::log(all);
-      logp[i] = float(double((load(x[chosen[i]]) - top) * heat) - log_all);
-      entropy[i] = float(log_all - mean / all);
-      lse[i] = log_all + double(top) * heat;
+      all += mass.total();
+      mean += sum.total();
     }
+    double log_all = std::log(all);
+    logp[i] = float(double((load(x[chosen[i]]) - top) * heat) - log_all);
+    entropy[i] = float(log_all - mean / all);
+    lse[i] = log_all + double(top) * heat;
   }
 }
 
@@ -959,19 +1073,26 @@ void covey_norm_forward(int type, const void *x, const void *delta, const void *
                         i64 rows, i64 d, float eps) {
   BY_TYPE(type, norm_forward(IN(x), IN(delta), IN(w), OUT(sum), OUT(y), rstd, rows, d, eps))
 }
+void covey_norm_again(int type, const void *x, const float *rstd, const void *w, void *y, i64 rows, i64 d) {
+  BY_TYPE(type, norm_again(IN(x), rstd, IN(w), OUT(y), rows, d))
+}
 void covey_norm_backward(int type, const void *x, const void *w, const float *rstd, const void *dy, const void *dsum,
                          void *dx, float *dw, i64 rows, i64 d) {
   BY_TYPE(type, norm_backward(IN(x), IN(w), rstd, IN(dy), IN(dsum), OUT(dx), dw, rows, d))
 }
-void covey_rotate(int type, void *x, i64 stride, const void *cos, const void *sin, i64 rows, i64 heads, i64 size,
-                  float sign) {
-  BY_TYPE(type, rotate(OUT(x), stride, IN(cos), IN(sin), rows, heads, size, sign))
+void covey_rotate(int type, const void *x, i64 stride, void *y, i64 to, const void *cos, const void *sin, i64 rows,
+                  i64 heads, i64 size, float sign) {
+  BY_TYPE(type, rotate(IN(x), stride, OUT(y), to, IN(cos), IN(sin), rows, heads, size, sign))
+}
+void covey_add_up(int type, const void *x, float *sum, i64 n) {
+  BY_TYPE(type, add_up(IN(x), sum, n))
 }
 void covey_gated_forward(int type, const void *gate, const void *up, i64 stride, void *y, i64 rows, i64 d) {
   BY_TYPE(type, gated_forward(IN(gate), IN(up), stride, OUT(y), rows, d))
 }
-void covey_gated_backward(int type, const void *gate, const void *up, const void *dy, void *dgate, void *dup, i64 n) {
-  BY_TYPE(type, gated_backward(IN(gate), IN(up), IN(dy), OUT(dgate), OUT(dup), n))
+void covey_gated_backward(int type, const void *gate, const void *up, const void *dy, void *y, void *dgate, void *dup,
+                          i64 n) {
+  BY_TYPE(type, gated_backward(IN(gate), IN(up), IN(dy), OUT(y), OUT(dgate), OUT(dup), n))
 }
 void covey_tree_forward(int type, const void *q, const void *k, const void *v, void *out, float *lse,
                         const i64 *prefixes, const i64 *members_of, const i64 *members, i64 families, i64 heads, i64 kv,
@@ -996,6 +1117,10 @@ int covey_multiplies() { return MULTIPLIES; }
 void covey_multiply(const void *matrix, const void *bias, const void *x, void *y, i64 rows, i64 outer, i64 inner) {
   using T = bf16;
   multiply(IN(matrix), IN(bias), IN(x), OUT(y), rows, outer, inner);
+}
+void covey_add_product(int type, const void *dy, const void *x, float *sum, i64 rows, i64 outer, i64 inner, i64 first) {
+  using T = bf16;
+  if (type) add_product(IN(dy), IN(x), sum, rows, outer, inner, first);
 }
 void covey_step(int type, Multiply multiply, const void *layers, i64 count, const void *last, float last_eps, void *x,
                 void *y, const void *cos, const void *sin, const i64 *caches, const i64 *cells, const i64 *lengths,

@@ -52,8 +52,8 @@ def footprint(policy: Policy, *, longest: int, fused: bool | None = None, kept: 
 
     A layer run by `transformers` keeps about 12 copies of its input and 4 of its widened state, 3 more of its
     input in fp32 (the norms), and its attention weights, in fp32 and again in the dtype of computation where
-    that is another. A fused layer keeps the residual stream and its norm twice, what attention reads and
-    gives, and 3 widened states. `tests/learn` holds the estimate against what autograd really saves.
+    that is another. A fused layer keeps the residual stream twice, what attention reads and gives, and 2
+    widened states. `tests/learn` holds the estimate against what autograd really saves.
     """
     if fused is None:
         fused = kernels.usable(policy.head.weight)
@@ -91,7 +91,7 @@ def _fused(policy: Policy) -> Footprint:
     heads, kv = attn.q_proj.out_features, attn.k_proj.out_features
     attends = 2 * heads + 2 * kv + (heads + kv if hasattr(attn, "q_norm") else 0)
     floats = 2 + 2 * heads // attn.head_dim  # the norms' scales, and log-sum-exp of each head
-    per_token = config.num_hidden_layers * ((4 * width + attends + 3 * wide) * item + 4 * floats)
+    per_token = config.num_hidden_layers * ((2 * width + attends + 2 * wide) * item + 4 * floats)
     count = sum(m.numel() for m in policy.master.values())
     return Footprint(
         weights=count * (16 if item == 4 else 16 + item),

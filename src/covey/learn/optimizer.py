@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from covey import kernels
 from covey.models import Policy
+from covey.models.fused import gather_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Optimizer:
     """Moves the master weights, then rounds them into the module.
 
     Gradients are summed over micro-batches in fp32: where the module computes in bf16, each
-    parameter's gradient is added to its master's as soon as it is complete, and freed.
+    parameter's gradient is added to its master's as soon as it is complete, and freed; those of matrices
+    where the CPU's kernels can add them as they are made.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Optimizer:
             master = policy.master[name]
             if master is not parameter:
                 parameter.register_post_accumulate_grad_hook(_into(master))
+                gather_into(parameter, master)
 
     def gradients(self) -> dict[str, Tensor]:
         """The fp32 gradients gathered so far, by parameter name."""
@@ -106,9 +110,12 @@ class Optimizer:
 
 def _into(master: Tensor):
     def add(parameter: Tensor) -> None:
-        assert parameter.grad is not None
+        if parameter.grad is None:  # it was gathered where it was made
+            return
         if master.grad is None:
             master.grad = parameter.grad.float()
+        elif kernels.usable(parameter.grad) and parameter.grad.stride() == master.grad.stride():
+            kernels.add_up(master.grad, parameter.grad)
         else:
             master.grad.add_(parameter.grad)
         parameter.grad = None

@@ -19,7 +19,7 @@ from covey.kernels.packed import Packed, available
 from covey.kernels.stack import Layer, Stack, stacks
 from covey.models import attention
 from covey.models.attention import Layout
-from covey.models.fused import AddNorm, Gated, Rotate
+from covey.models.fused import AddNorm, GatedLinear, Linear, NormLinears, Rotate
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
@@ -79,14 +79,15 @@ class Dense:
         delta: Tensor | None = None
         for index, layer in enumerate(self.body.layers):
             attn, mlp = layer.self_attn, layer.mlp
-            x, h = _add_norm(x, delta, layer.input_layernorm)
-            q, k, v = (p(h).view(len(h), -1, attn.head_dim) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
+            x, *qkv = _norm_linears(x, delta, layer.input_layernorm, attn.q_proj, attn.k_proj, attn.v_proj)
+            q, k, v = (t.view(len(t), -1, attn.head_dim) for t in qkv)
             if hasattr(attn, "q_norm"):
                 q, k = _head_norm(q, attn.q_norm), _head_norm(k, attn.k_norm)
             q, k = Rotate.apply(q, cos, sin), Rotate.apply(k, cos, sin)
-            delta = attn.o_proj(layout.attend(index, q, k, v, _how(attn)).flatten(1))
-            x, h = _add_norm(x, delta, layer.post_attention_layernorm)
-            delta = mlp.down_proj(Gated.apply(mlp.gate_proj(h), mlp.up_proj(h)))
+            attended = layout.attend(index, q, k, v, _how(attn)).flatten(1)
+            delta = Linear.apply(attended, attn.o_proj.weight, attn.o_proj.bias)
+            x, gate, up = _norm_linears(x, delta, layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)
+            delta = GatedLinear.apply(gate, up, mlp.down_proj.weight, mlp.down_proj.bias)
         return _add_norm(x, delta, self.body.norm)[1]
 
     def _infer(self, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, packed: _Packed) -> Tensor:
@@ -114,6 +115,11 @@ def _add_norm(x: Tensor, delta: Tensor | None, norm: Any) -> tuple[Tensor, Tenso
     if torch.is_grad_enabled():
         return AddNorm.apply(x, delta, norm.weight, norm.variance_epsilon)
     return kernels.add_norm(x, delta, norm.weight, norm.variance_epsilon)[:2]
+
+
+def _norm_linears(x: Tensor, delta: Tensor | None, norm: Any, *linears: nn.Linear) -> tuple[Tensor, ...]:
+    layers = [part for linear in linears for part in (linear.weight, linear.bias)]
+    return NormLinears.apply(x, delta, norm.weight, norm.variance_epsilon, *layers)
 
 
 def _head_norm(x: Tensor, norm: Any) -> Tensor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from covey import kernels
+from covey.kernels.packed import in_c
 
 Families = tuple[Tensor, Tensor, Tensor]
 """See `covey.kernels.attend_tree`."""
@@ -52,30 +54,100 @@ class Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        turned = x.clone(memory_format=torch.contiguous_format)
-        kernels.rotate(turned, cos, sin)
-        return turned
+        return kernels.rotated(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        turned = grads[0].clone(memory_format=torch.contiguous_format)
-        kernels.rotate(turned, cos, sin, back=True)
-        return turned, None, None
+        return kernels.rotated(grads[0], cos, sin, back=True), None, None
 
 
-class Gated(torch.autograd.Function):
-    """``silu(gate) * up``."""
+class Linear(torch.autograd.Function):
+    """A linear layer whose weight's gradient may be summed where it is made; see `gathered`."""
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return kernels.gated(gate, up)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.biased = bias is not None
+        return F.linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        gate, up = ctx.saved_tensors
-        return kernels.gated_backward(gate, up, grads[0].contiguous())
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        dy = grads[0].contiguous()
+        return dy @ weight, gathered(weight, dy, x), dy.sum(0) if ctx.biased else None
+
+
+class NormLinears(torch.autograd.Function):
+    """`AddNorm`, and linear layers on its result: ``(x + delta, layer(rms_norm(x + delta) * weight), ...)``.
+
+    layers: weight, bias or None, of one after the other. The norm's result is made again in the backward
+    pass, where it costs one pass over it, rather than kept until then.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, *layers: Any
+    ) -> tuple[Tensor, ...]:
+        total, y, rstd = kernels.add_norm(x, delta, weight, eps)
+        weights, biases = layers[::2], layers[1::2]
+        ctx.save_for_backward(total, rstd, weight, *weights)
+        ctx.added, ctx.biased = delta is not None, [bias is not None for bias in biases]
+        if delta is None:
+            total = x.view_as(x)
+        return total, *(F.linear(y, w, bias) for w, bias in zip(weights, biases, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        total, rstd, weight, *weights = ctx.saved_tensors
+        dsum, *douts = grads
+        y = kernels.normed(total, rstd, weight)
+        dy: Tensor | None = None
+        found: list[Tensor | None] = []
+        for dout, w, biased in zip(douts, weights, ctx.biased, strict=True):
+            assert dout is not None
+            dout = dout.contiguous()
+            dy = dout @ w if dy is None else dy.addmm_(dout, w)
+            found += [gathered(w, dout, y), dout.sum(0) if biased else None]
+        assert dy is not None
+        passed = None if dsum is None else dsum.contiguous()
+        dx, dw = kernels.add_norm_backward(total, weight, rstd, dy, passed)
+        return dx, dx if ctx.added else None, dw.to(weight.dtype), None, *found
+
+
+class GatedLinear(torch.autograd.Function):
+    """``layer(silu(gate) * up)``; what the layer reads is made again beside its gradient, not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        ctx.biased = bias is not None
+        return F.linear(kernels.gated(gate, up), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up, weight = ctx.saved_tensors
+        dy = grads[0].contiguous()
+        product, dgate, dup = kernels.gated_backward(gate, up, dy @ weight)
+        return dgate, dup, gathered(weight, dy, product), dy.sum(0) if ctx.biased else None
+
+
+def gather_into(parameter: Any, master: Tensor) -> None:
+    """Have `gathered` sum a bf16 weight's gradients in ``master.grad``, which is fp32."""
+    parameter.master = master
+
+
+def gathered(weight: Tensor, dy: Tensor, x: Tensor) -> Tensor | None:
+    """The gradient ``dyᵀ x`` of a linear layer's weight, for autograd; None where it was added to its
+    master's instead, by a kernel that never rounds it to bf16 in between."""
+    master = getattr(weight, "master", None)
+    if master is None or not (in_c(torch.bfloat16) and kernels.usable(weight, dy, x)):
+        return dy.T @ x
+    first = master.grad is None
+    if first:
+        master.grad = torch.empty_like(master)
+    kernels.add_product(master.grad, dy, x, first=first)
+    return None
 
 
 class AttendTree(torch.autograd.Function):

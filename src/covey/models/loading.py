@@ -38,8 +38,6 @@ def load_policy(name: str | Mapping[str, Any], *, dtype: str = "auto", device: s
     """
     where = pick_device(device)
     compute = pick_dtype(dtype, where)
-    if where.type == "cpu":
-        kernels.keep_memory()
     attention.register()
     with _quiet():
         module, tokenizer = tiny.make(name) if isinstance(name, Mapping) else _read(name)
@@ -48,8 +46,12 @@ def load_policy(name: str | Mapping[str, Any], *, dtype: str = "auto", device: s
         policy = Policy(module, tokenizer, ChatFormat(tokenizer), dict(module.named_parameters()))
         verify_packing(policy)
     if compute is not torch.float32:
-        policy.master = {n: p.detach().clone() for n, p in module.named_parameters()}
+        for key, parameter in module.named_parameters():  # one by one: never all of them twice
+            policy.master[key] = parameter.detach().clone()
+            parameter.data = parameter.detach().to(compute)
         module.to(compute)
+    if where.type == "cpu":
+        kernels.keep_memory()  # not before: what loading took for a while goes back to the system
     return policy
 
 

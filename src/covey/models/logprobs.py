@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from covey import kernels
+from covey.models.fused import gathered
 from covey.models.kept import Kept, kept_logprobs
 from covey.models.policy import Policy, shape_logits
 
@@ -138,8 +139,8 @@ class _Fused(torch.autograd.Function):
             saved, wanted = (lse[part], entropy[part]), (of_logp[part], of_entropy[part])
             kernels.chosen_backward(logits, chosen[part], ctx.temperature, saved, wanted)
             torch.mm(logits, weight, out=d_hidden[part])
-            own = logits.T @ rows
-            if len(parts) == 1:
+            own = gathered(weight, logits, rows)
+            if own is None or len(parts) == 1:
                 d_weight = own
             elif d_weight is None:
                 d_weight = own.float()
@@ -148,9 +149,9 @@ class _Fused(torch.autograd.Function):
             if d_bias is not None:
                 d_bias += logits.float().sum(0)
             del logits
-        assert d_weight is not None
+        d_weight = None if d_weight is None else d_weight.to(weight.dtype)
         d_bias = None if d_bias is None or bias is None else d_bias.to(bias.dtype)
-        return d_hidden, d_weight.to(weight.dtype), d_bias, None, None
+        return d_hidden, d_weight, d_bias, None, None
 
 
 def _fused_chunks(hidden: Tensor, weight: Tensor) -> list[slice]:
