@@ -9,7 +9,7 @@ time is the sum of its steps up to the first measurement from which on accuracy 
 ``ratio`` is of the medians over seeds, None when a run never got there. A line for each run has its curve,
 and one the two sides' curves at equal steps over all seeds, with Wilson's 95 % intervals, so that equal
 learning can be judged (``overlap``). TRL's mode ``best`` trains bf16 weights, whose rounding swallows small
-updates; ``fp32`` is its fastest with fp32 weights. A round is a seed; runs alternate.
+updates; ``fp32`` computes in fp32 throughout. A round is a seed; runs alternate.
 """
 
 from __future__ import annotations

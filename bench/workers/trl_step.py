@@ -20,7 +20,7 @@ MODES: dict[str, dict[str, Any]] = {
     "default": {},
     # the fastest found: no autocast, weights in the dtype asked for, gradient checkpointing on
     "best": {"bf16": False},
-    # the fastest that keeps fp32 weights, for learning that bf16 weights are too coarse for
+    # fp32 weights and products: the fastest that keeps fp32 weights where bf16 products are no faster
     "fp32": {"bf16": False},
 }
 
