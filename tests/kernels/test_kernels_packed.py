@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from covey import kernels
-from covey.kernels.library import loaded
+from covey.kernels.library import TYPES, loaded
 from covey.kernels.packed import (
     _MKL,
     COLUMNS,
     Layout,
     Packed,
+    _mkl,
     _OneDNN,
     _Panels,
     available,
@@ -51,26 +52,40 @@ def test_products_are_those_of_linear(
     torch.testing.assert_close(found.double(), exact, rtol=tolerance, atol=tolerance * inner**0.5)
 
 
-# skipped by what the processor and torch have: on one with AVX512_BF16 both run, whichever a run would take
-@pytest.mark.parametrize("layout", [_Panels, _OneDNN])
-def test_every_layout_of_bf16_that_the_machine_has(
-    layout: type[Layout], monkeypatch: pytest.MonkeyPatch
+def has(layout: type[Layout], dtype: torch.dtype) -> bool:
+    """Whether the processor and torch have it, whichever a run would take."""
+    if layout is _Panels:
+        native = loaded()
+        return native is not None and bool(native.covey_multiplies(TYPES[dtype]))
+    return _mkl() is not None if layout is _MKL else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        (_Panels, torch.float32),
+        (_MKL, torch.float32),
+        (_Panels, torch.bfloat16),
+        (_OneDNN, torch.bfloat16),
+    ],
+)
+def test_every_layout_that_the_machine_has(
+    layout: type[Layout], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    native = loaded()
-    if layout is _Panels and (native is None or not native.covey_multiplies()):
-        pytest.skip("the processor doesn't multiply bf16 in vector registers, or there are no kernels")
-    if layout is _OneDNN and not torch.backends.mkldnn.is_available():
-        pytest.skip("this torch has no oneDNN")
+    if not has(layout, dtype):
+        pytest.skip("not on this machine")
     monkeypatch.setattr("covey.kernels.packed._layout", lambda dtype: layout())
-    weights = matrices(torch.bfloat16, 33, 64, inner=130)
-    (bias,) = matrices(torch.bfloat16, 1, inner=97, seed=2)
-    (x,) = matrices(torch.bfloat16, 45, inner=130, seed=1)
-    bias = bias[0]
+    weights = matrices(dtype, 33, 64, inner=131)
+    bias = matrices(dtype, 1, inner=97, seed=2)[0][0]
     packed = Packed(weights, bias)
-    exact = torch.nn.functional.linear(x.double(), torch.cat(weights).double(), bias.double())
-    # one rounding to bf16's 8 bits, and of the sum in fp32
-    torch.testing.assert_close(packed(x).double(), exact, rtol=2**-8, atol=1e-3)
-    assert all(torch.equal(a, b) for a, b in zip(packed.unpacked(weights), weights, strict=True))
+    for count in (1, 5, 6, 45, 131, 300):  # tiles of every size, and more rows than go through together
+        (x,) = matrices(dtype, count, inner=131, seed=count)
+        exact = torch.nn.functional.linear(x.double(), torch.cat(weights).double(), bias.double())
+        # 131 additions to sums below 64, each rounded by 2^-24 * 32 = 2e-6 at most; bf16: its 8 bits, too
+        relative = 2**-8 if dtype is torch.bfloat16 else 0.0
+        torch.testing.assert_close(packed(x).double(), exact, rtol=relative, atol=131 * 2e-6)
+    for _ in range(-(-131 // COLUMNS)):
+        assert all(torch.equal(a, b) for a, b in zip(packed.unpacked(weights), weights, strict=True))
     x[3, 5] = float("nan")
     assert packed(x)[3].isnan().all()
     assert not packed(x)[4].isnan().any()
@@ -117,7 +132,7 @@ def test_what_it_was_not_made_of_is_found(dtype: torch.dtype) -> None:
     found = [packed.unpacked(several) for _ in range(calls)]
     assert all(torch.equal(first, several[0]) for first, _ in found)
     assert any(not torch.equal(second, several[1]) for _, second in found)
-    if dtype is torch.bfloat16:
+    if not isinstance(packed.layout, _MKL):
         assert not any(torch.equal(second, several[1]) for _, second in found)
 
 

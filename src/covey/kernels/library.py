@@ -111,6 +111,12 @@ def _key(compiler: str) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
+@functools.cache
+def intel() -> bool:
+    """Whether the processor is Intel's: MKL has ways of its own for these."""
+    return "GenuineIntel" in _processor()
+
+
 def _processor() -> str:
     """What ``-march=native`` would find: a cache may be shared by machines of several kinds."""
     try:

@@ -4,14 +4,18 @@
 // layers of `transformers` round. Sums run in an order that depends on a row alone, never on who shares a
 // batch with it or on the number of threads, so that what is sampled and what is learned from agree.
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
 
-#if defined(__AVX512BF16__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 #include <omp.h>
 
@@ -19,7 +23,18 @@ namespace {
 
 using i64 = int64_t;
 constexpr i64 SMALL = 1 << 16;  // values that one thread is done with before a second one has woken up
-constexpr int LANES = 16;  // floats that one vector register holds, where it is widest
+
+// Floats that a vector register holds, and how many such registers there are. What doesn't fit them goes through memory:
+// with 16 lanes on processors that have 8, attention took ten times as long.
+#if defined(__AVX512F__)
+constexpr int LANES = 16, REGISTERS = 32;
+#elif defined(__AVX__)
+constexpr int LANES = 8, REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, REGISTERS = 32;
+#else
+constexpr int LANES = 4, REGISTERS = 16;
+#endif
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));  // compilers keep these in registers
 
@@ -29,6 +44,21 @@ inline vec at(const float *x) {
   return v;
 }
 inline void put(float *x, vec v) { std::memcpy(x, &v, sizeof v); }
+
+// sum + a * b, rounded once. Left to themselves, compilers fuse in one loop and not in the next (GCC for Zen spares
+// chains of such sums), and a row's bits would depend on how many rows are taken with it.
+inline vec fused(vec a, vec b, vec sum) {
+#if defined(__AVX512F__)
+  return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__FMA__)
+  return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#elif defined(__aarch64__)
+  return (vec)vfmaq_f32((float32x4_t)sum, (float32x4_t)a, (float32x4_t)b);
+#else
+  return sum + a * b;
+#endif
+}
+inline vec fused(float a, vec b, vec sum) { return fused(a - vec{}, b, sum); }  // a - 0 is a, -0 as well
 
 struct bf16 {
   uint16_t bits;
@@ -245,17 +275,17 @@ struct Span {
 // Turn a square of LANES rows, swapping ever smaller squares off its diagonal.
 template <int S> constexpr int first(int lane) { return lane & S ? LANES + lane - S : lane; }
 template <int S> constexpr int second(int lane) { return lane & S ? LANES + lane : lane + S; }
-#define ALL(F) F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), F(15)
-template <int S> inline void swap_squares(vec *x) {
+template <int S, int... LANE> inline void swap_squares(vec *x, std::integer_sequence<int, LANE...>) {
   for (int i = 0; i < LANES; i++)
     if (!(i & S)) {
       vec a = x[i], b = x[i + S];
-      x[i] = __builtin_shufflevector(a, b, ALL(first<S>));
-      x[i + S] = __builtin_shufflevector(a, b, ALL(second<S>));
+      x[i] = __builtin_shufflevector(a, b, first<S>(LANE)...);
+      x[i + S] = __builtin_shufflevector(a, b, second<S>(LANE)...);
     }
 }
-inline void turned_square(vec *x) {
-  swap_squares<8>(x), swap_squares<4>(x), swap_squares<2>(x), swap_squares<1>(x);
+template <int S = LANES / 2> inline void turned_square(vec *x) {
+  swap_squares<S>(x, std::make_integer_sequence<int, LANES>());
+  if constexpr (S > 1) turned_square<S / 2>(x);
 }
 
 inline i64 padded(i64 n) { return (n + LANES - 1) / LANES * LANES; }
@@ -305,7 +335,8 @@ void score(const float *q, const T *turned, i64 row, i64 size, i64 keys, float *
     const T *column = turned + k;
     for (i64 j = 0; j < size; j++, column += row) {
       vec a = at(column), b = at(column + LANES);
-      for (int r = 0; r < R; r++) low[r] += q[r * wide + j] * a, high[r] += q[r * wide + j] * b;
+      for (int r = 0; r < R; r++)
+        low[r] = fused(q[r * wide + j], a, low[r]), high[r] = fused(q[r * wide + j], b, high[r]);
     }
     for (int r = 0; r < R; r++) put(scores + r * width + k, low[r]), put(scores + r * width + k + LANES, high[r]);
   }
@@ -314,7 +345,7 @@ void score(const float *q, const T *turned, i64 row, i64 size, i64 keys, float *
   const T *column = turned + k;
   for (i64 j = 0; j < size; j++, column += row) {
     vec x = at(column);
-    for (int r = 0; r < R; r++) acc[r] += q[r * wide + j] * x;
+    for (int r = 0; r < R; r++) acc[r] = fused(q[r * wide + j], x, acc[r]);
   }
   for (int r = 0; r < R; r++) put(scores + r * width + k, acc[r]);
 }
@@ -330,8 +361,8 @@ void gather(const float *weights, i64 width, const T *flat, i64 size, i64 from, 
     for (i64 k = from; k < to; k++, x += size) {
       vec a = at(x), b = at(x + LANES);
       for (int r = 0; r < R; r++) {
-        low[r] += weights[r * width + k] * a;
-        high[r] += weights[r * width + k] * b;
+        low[r] = fused(weights[r * width + k], a, low[r]);
+        high[r] = fused(weights[r * width + k], b, high[r]);
       }
     }
     for (int r = 0; r < R; r++) put(out + r * wide + j, low[r]), put(out + r * wide + j + LANES, high[r]);
@@ -342,7 +373,7 @@ void gather(const float *weights, i64 width, const T *flat, i64 size, i64 from, 
     const T *x = flat + from * size + j;
     for (i64 k = from; k < to; k++, x += size) {
       vec a = j + LANES <= size ? at(x) : first_of(x, size - j);
-      for (int r = 0; r < R; r++) acc[r] += weights[r * width + k] * a;
+      for (int r = 0; r < R; r++) acc[r] = fused(weights[r * width + k], a, acc[r]);
     }
     for (int r = 0; r < R; r++) put(out + r * wide + j, acc[r]);
   }
@@ -357,7 +388,7 @@ inline void spread_few(const float *weights, i64 width, const float *x, i64 wide
   for (int r = 0; r < R; r++)
     for (int v = 0; v < V; v++) {
       vec row = at(x + r * wide + v * LANES);
-      for (int k = 0; k < K; k++) acc[k][v] += weights[r * width + k] * row;
+      for (int k = 0; k < K; k++) acc[k][v] = fused(weights[r * width + k], row, acc[k][v]);
     }
   for (int k = 0; k < K; k++)
     for (int v = 0; v < V; v++) put(sums + k * wide + v * LANES, acc[k][v]);
@@ -373,8 +404,11 @@ template <int R> void spread(const float *weights, i64 width, const float *x, i6
     for (i64 k = from; k < to; k++) spread_few<R, 1, 1>(weights + k, width, x + j, wide, sums + k * wide + j);
 }
 
+// Rows that are taken at a time: twice as many sums, two registers of what they are multiplied with, and a weight.
+constexpr i64 ABREAST = REGISTERS == 32 ? 8 : 6;
+
 #define BY_ROWS(R, CALL)                                                                                               \
-  switch (R) {                                                                                                         \
+  switch ((R) < ABREAST ? (R) : ABREAST) {                                                                             \
   case 1: { constexpr int N = 1; CALL; } break;                                                                        \
   case 2: { constexpr int N = 2; CALL; } break;                                                                        \
   case 3: { constexpr int N = 3; CALL; } break;                                                                        \
@@ -461,7 +495,7 @@ template <class T> void narrow(const float *from, i64 repeat, i64 size, float sc
 }
 
 // Queries of neighbouring tokens that are taken at a time, so that a key is read once for all of them.
-inline i64 together(i64 repeat) { return repeat < 8 ? 8 / repeat : 1; }
+inline i64 together(i64 repeat) { return repeat < ABREAST ? ABREAST / repeat : 1; }
 
 // One member's queries: rows [0, count) of q at own positions from 0 on.
 template <class T>
@@ -475,11 +509,11 @@ void attend_member(Room &room, const T *q, i64 q_row, T *out, i64 out_row, float
     room.scores.resize(size_t(rows * width));
     for (i64 i = 0; i < tokens; i++)
       widen(q + (t + i) * q_row, repeat, size, scale, room.q.data() + i * repeat * wide);
-    for (i64 r = 0; r < rows; r += 8) {
+    for (i64 r = 0; r < rows; r += ABREAST) {
       const float *queries = room.q.data() + r * wide;
       float *s = room.scores.data() + r * width;
       BY_ROWS(rows - r, (score<N>(queries, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
-      for (i64 i = r; i < rows && i < r + 8; i++) {
+      for (i64 i = r; i < rows && i < r + ABREAST; i++) {
         float l = soften(room.scores.data() + i * width, sight(prefix + t + i / repeat, window), width);
         lse[(t + i / repeat) * lse_row + i % repeat] = l;
       }
@@ -506,12 +540,12 @@ void attend_member_backward(Room &room, const T *q, const T *out, const T *dout,
       widen(out + token, repeat, size, 1.0f, room.out.data() + place);
       widen(dout + token, repeat, size, 1.0f, room.dout.data() + place);
     }
-    for (i64 r = 0; r < rows; r += 8) {
+    for (i64 r = 0; r < rows; r += ABREAST) {
       const float *queries = room.q.data() + r * wide, *douts = room.dout.data() + r * wide;
       float *s = room.scores.data() + r * width, *d = room.dp.data() + r * width;
       BY_ROWS(rows - r, (score<N>(queries, room.keys.turned.data(), room.keys.capacity, wide, width, s, width)));
       BY_ROWS(rows - r, (score<N>(douts, room.values.turned.data(), room.values.capacity, wide, width, d, width)));
-      for (i64 i = r; i < rows && i < r + 8; i++) {
+      for (i64 i = r; i < rows && i < r + ABREAST; i++) {
         i64 token = t + i / repeat;
         slopes(room.scores.data() + i * width, room.dp.data() + i * width, sight(prefix + token, window), width,
                lse[token * lse_row + i % repeat], room.dout.data() + i * wide, room.out.data() + i * wide, wide);
@@ -659,7 +693,7 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
       for (i64 i = p.from; i < p.to; i++)
         widen(q + cells[4 * i + 3] * q_row + head * repeat * size, repeat, size, scale,
               queries.data() + (i - p.from) * repeat * wide);
-      for (i64 r = 0; r < rows; r += 8)  // the prompt is read once for several cells
+      for (i64 r = 0; r < rows; r += ABREAST)  // the prompt is read once for several cells
         BY_ROWS(rows - r, (score<N>(queries.data() + r * wide, shared_k, s, size, padded(prefix),
                                     scores.data() + r * width, width)));
       for (i64 i = p.from; i < p.to; i++) {
@@ -670,15 +704,15 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
         for (i64 j = 0; j < size; j++) key[j * m + held] = fresh[j];
         std::memcpy(value + held * size, fresh_v + which * v_row + head * size, size_t(size) * sizeof(T));
         Sight see = sight(prefix + held, window);
-        for (i64 r = 0; r < repeat; r += 8) {
+        for (i64 r = 0; r < repeat; r += ABREAST) {
           i64 first = (i - p.from) * repeat + r;
           const float *query = queries.data() + first * wide;
           float *mine = scores.data() + first * width;
           BY_ROWS(repeat - r, (score<N>(query, key, m, size, padded(held + 1), mine + prefix, width)));
-          for (i64 j = 0; j < repeat - r && j < 8; j++) soften(mine + j * width, see, padded(see.to));
+          for (i64 j = 0; j < repeat - r && j < ABREAST; j++) soften(mine + j * width, see, padded(see.to));
         }
       }
-      for (i64 r = 0; r < rows; r += 8) {
+      for (i64 r = 0; r < rows; r += ABREAST) {
         const float *weights = scores.data() + r * width;
         BY_ROWS(rows - r, (gather<N>(weights, width, shared_v, size, 0, prefix, sums.data() + r * wide)));
       }
@@ -686,7 +720,7 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
         i64 column = cells[4 * i + 1], held = cells[4 * i + 2], which = cells[4 * i + 3], own = (i - p.from) * repeat;
         i64 from = sight(prefix + held, window).from - prefix;
         const T *value = own_v + ((row * kv + head) * n + column) * m * size;
-        for (i64 r = 0; r < repeat; r += 8)
+        for (i64 r = 0; r < repeat; r += ABREAST)
           BY_ROWS(repeat - r, (gather<N>(scores.data() + (own + r) * width + prefix, width, value, size,
                                          from > 0 ? from : 0, held + 1, sums.data() + (own + r) * wide)));
         narrow(sums.data() + own * wide, repeat, size, 1.0f, out + (which * heads + head * repeat) * size);
@@ -695,22 +729,45 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
   }
 }
 
-// ---- matrix products in bf16 ----------------------------------------------------------------------------------------
+// ---- matrix products ------------------------------------------------------------------------------------------------
 //
-// A matrix [outer][inner] stands in panels of 32 outputs, each by pairs of inputs: [panel][inner / 2][32][2], zeros
-// where there are fewer outputs. A sum runs over the inputs in their order, by stretches, whatever the number of rows:
-// as oneDNN 3's does on such processors, so that what is sampled has the bits of `linear`, by which is learned.
+// A matrix [outer][inner] stands in panels of as many outputs as two registers hold, zeros where there are fewer: of
+// fp32 [panel][inner][PANEL], of bf16 by pairs of inputs [panel][inner / 2][PANEL][2]. A sum runs over the inputs in
+// their order whatever the number of rows; in bf16 by stretches, as oneDNN 3's does on such processors, so that what
+// is sampled has the bits of `linear`, by which is learned.
 
 constexpr i64 PANEL = 2 * LANES;
+constexpr int ROWS = REGISTERS == 32 ? 12 : 6;  // of a tile: with two registers each, and the panel's, as many as fit
+constexpr i64 TOGETHER = 96;  // rows that go through the panels together, so that they stay in a near cache
+
+// While a panel is gone through the next one is fetched, a part by each tile: `pace` values of it with every input. (bf16
+// fetches its own panel a little ahead.)
+template <int R>
+void tile(const float *x, i64 inner, const float *panel, const float *bias, i64 width, float *y, i64 outer,
+          const float *next, i64 pace) {
+  vec sums[R][2] = {};
+  for (i64 k = 0; k < inner; k++, panel += PANEL, next += pace) {
+    vec low = at(panel), high = at(panel + LANES);
+    __builtin_prefetch(next);
+    for (int r = 0; r < R; r++) {
+      sums[r][0] = fused(x[r * inner + k], low, sums[r][0]);
+      sums[r][1] = fused(x[r * inner + k], high, sums[r][1]);
+    }
+  }
+  for (int r = 0; r < R; r++) {
+    float out[PANEL];
+    put(out, sums[r][0]), put(out + LANES, sums[r][1]);
+    for (i64 j = 0; j < width; j++) y[r * outer + j] = bias ? out[j] + bias[j] : out[j];
+  }
+}
 
 #if defined(__AVX512BF16__)
-constexpr bool MULTIPLIES = true;
-constexpr int ROWS = 12;       // of a tile: with two registers each, and the panel's, as many as there are
-constexpr i64 TOGETHER = 96;   // rows that go through the panels together, so that they stay in a near cache
+constexpr bool MULTIPLIES_BF16 = true;
 constexpr i64 AHEAD = 16 * 2 * PANEL;
 
 template <int R>
-void tile(const bf16 *x, i64 inner, const bf16 *panel, const bf16 *bias, i64 width, bf16 *y, i64 outer) {
+void tile(const bf16 *x, i64 inner, const bf16 *panel, const bf16 *bias, i64 width, bf16 *y, i64 outer, const bf16 *,
+          i64) {
   __m512 sums[R][2], before[R][2];
   i64 stretch = inner > 1024 ? 1024 : 512;
   for (i64 from = 0; from < inner; from += stretch) {
@@ -744,26 +801,6 @@ void tile(const bf16 *x, i64 inner, const bf16 *panel, const bf16 *bias, i64 wid
     }
     std::memcpy(y + r * outer, out, size_t(width) * sizeof(bf16));
   }
-}
-
-using Tile = void (*)(const bf16 *, i64, const bf16 *, const bf16 *, i64, bf16 *, i64);
-constexpr Tile TILES[ROWS + 1] = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>,  tile<5>,  tile<6>,
-                                  tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
-
-// y [rows][outer] = x [rows][inner] times the matrix, plus bias or null; inner is even.
-void multiply(const bf16 *matrix, const bf16 *bias, const bf16 *x, bf16 *y, i64 rows, i64 outer, i64 inner) {
-  i64 panels = (outer + PANEL - 1) / PANEL, stretches = (rows + TOGETHER - 1) / TOGETHER;
-#pragma omp parallel for collapse(2) schedule(static)
-  for (i64 stretch = 0; stretch < stretches; stretch++)
-    for (i64 panel = 0; panel < panels; panel++) {
-      i64 from = stretch * rows / stretches, to = (stretch + 1) * rows / stretches, first = panel * PANEL;
-      i64 width = outer - first < PANEL ? outer - first : PANEL, tiles = (to - from + ROWS - 1) / ROWS;
-      for (i64 t = 0; t < tiles; t++) {
-        i64 row = from + t * (to - from) / tiles, end = from + (t + 1) * (to - from) / tiles;
-        TILES[end - row](x + row * inner, inner, matrix + first * inner, bias ? bias + first : nullptr, width,
-                         y + row * outer + first, outer);
-      }
-    }
 }
 
 // A matrix's gradient, dyᵀ x, summed over the tokens in fp32 and added to what is there; its own result is never
@@ -854,16 +891,41 @@ void add_product(const bf16 *dy, const bf16 *x, float *sum, i64 rows, i64 outer,
   }
 }
 #else
-constexpr bool MULTIPLIES = false;
-void multiply(const bf16 *, const bf16 *, const bf16 *, bf16 *, i64, i64, i64) {}
+constexpr bool MULTIPLIES_BF16 = false;
+template <int R>
+void tile(const bf16 *, i64, const bf16 *, const bf16 *, i64, bf16 *, i64, const bf16 *, i64) {}
 void add_product(const bf16 *, const bf16 *, float *, i64, i64, i64, bool) {}
 #endif
+
+template <class T> using Tile = void (*)(const T *, i64, const T *, const T *, i64, T *, i64, const T *, i64);
+template <class T, size_t... R> constexpr std::array<Tile<T>, ROWS> tiles(std::index_sequence<R...>) {
+  return {tile<R + 1>...};
+}
+
+// y [rows][outer] = x [rows][inner] times the matrix, plus bias or null; inner is even in bf16.
+template <class T>
+void multiply(const T *matrix, const T *bias, const T *x, T *y, i64 rows, i64 outer, i64 inner) {
+  constexpr auto TILES = tiles<T>(std::make_index_sequence<ROWS>());
+  i64 panels = (outer + PANEL - 1) / PANEL, stretches = (rows + TOGETHER - 1) / TOGETHER;
+#pragma omp parallel for collapse(2) schedule(static)
+  for (i64 stretch = 0; stretch < stretches; stretch++)
+    for (i64 panel = 0; panel < panels; panel++) {
+      i64 from = stretch * rows / stretches, to = (stretch + 1) * rows / stretches, first = panel * PANEL;
+      i64 width = outer - first < PANEL ? outer - first : PANEL, tiles = (to - from + ROWS - 1) / ROWS;
+      for (i64 t = 0; t < tiles; t++) {
+        i64 row = from + t * (to - from) / tiles, end = from + (t + 1) * (to - from) / tiles;
+        TILES[size_t(end - row - 1)](x + row * inner, inner, matrix + first * inner, bias ? bias + first : nullptr,
+                                     width, y + row * outer + first, outer,
+                                     matrix + (first + PANEL) * inner + t * inner * (PANEL / tiles), PANEL / tiles);
+      }
+    }
+}
 
 // ---- a decoding step through every layer ----------------------------------------------------------------------------
 //
 // What `models.dense` does one call at a time, in one: with few sequences, the calls took as long as the work.
 
-// cblas_sgemm_compute of MKL: c [m][n] = beta · c + a [m][k] times a matrix that is laid out.
+// cblas_sgemm_compute of MKL: c [m][n] = beta · c + a [m][k] times a matrix that is laid out. Null for our own layout.
 using Multiply = void (*)(int, int, int, int m, int n, int k, const float *a, int a_row, const void *b, int b_row,
                           float beta, float *c, int c_row);
 
@@ -884,10 +946,11 @@ void product(Multiply, const Matrix<bf16> &w, const bf16 *x, i64 rows, bf16 *y) 
   multiply(static_cast<const bf16 *>(w.kept), w.bias, x, y, rows, w.outer, w.inner);
 }
 
-void product(Multiply multiply, const Matrix<float> &w, const float *x, i64 rows, float *y) {
+void product(Multiply theirs, const Matrix<float> &w, const float *x, i64 rows, float *y) {
   constexpr int ROW_MAJOR = 101, PLAIN = 111, PACKED = 151;
-  multiply(ROW_MAJOR, PLAIN, PACKED, int(rows), int(w.outer), int(w.inner), x, int(w.inner), w.kept, int(w.outer), 0.0f,
-           y, int(w.outer));
+  if (!theirs) return multiply(static_cast<const float *>(w.kept), w.bias, x, y, rows, w.outer, w.inner);
+  theirs(ROW_MAJOR, PLAIN, PACKED, int(rows), int(w.outer), int(w.inner), x, int(w.inner), w.kept, int(w.outer), 0.0f,
+         y, int(w.outer));
   if (w.bias)
     for (i64 i = 0; i < rows; i++)
       for (i64 j = 0; j < w.outer; j++) y[i * w.outer + j] += w.bias[j];
@@ -1113,10 +1176,11 @@ void covey_grid_forward(int type, const void *q, i64 q_row, const void *fresh_k,
   BY_TYPE(type, grid_forward(IN(q), q_row, IN(fresh_k), IN(fresh_v), k_row, v_row, OUT(out), OUT(prompt_k), OUT(prompt_v),
                              OUT(own_k), OUT(own_v), cells, lengths, b, heads, kv, size, s, n, m, scale, window))
 }
-int covey_multiplies() { return MULTIPLIES; }
-void covey_multiply(const void *matrix, const void *bias, const void *x, void *y, i64 rows, i64 outer, i64 inner) {
-  using T = bf16;
-  multiply(IN(matrix), IN(bias), IN(x), OUT(y), rows, outer, inner);
+int covey_multiplies(int type) { return type ? MULTIPLIES_BF16 : true; }
+i64 covey_panel() { return PANEL; }
+void covey_multiply(int type, const void *matrix, const void *bias, const void *x, void *y, i64 rows, i64 outer,
+                    i64 inner) {
+  BY_TYPE(type, multiply(IN(matrix), IN(bias), IN(x), OUT(y), rows, outer, inner))
 }
 void covey_add_product(int type, const void *dy, const void *x, float *sum, i64 rows, i64 outer, i64 inner, i64 first) {
   using T = bf16;

@@ -1,9 +1,10 @@
 """Matrices laid out once for many products: what sampling multiplies with.
 
 `torch.nn.functional.linear` lays a matrix out anew at every call, which costs more than the product when
-there are few rows. In fp32 MKL keeps a layout, and gives the very bits of `linear`. In bf16 it is our own
-where the processor multiplies bf16 in vector registers, and oneDNN's where it has tiles (AMX) or there are no
-kernels. torch brings MKL and oneDNN.
+there are few rows. In fp32 MKL keeps a layout on Intel's processors, and gives the very bits of `linear`; on
+others it takes one and copies it at every call all the same, so that there the layout is our own. In bf16 it
+is our own where the processor multiplies bf16 in vector registers, and oneDNN's where it has tiles (AMX) or
+there are no kernels. torch brings MKL and oneDNN.
 """
 
 from __future__ import annotations
@@ -18,13 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from covey.kernels.library import loaded
+from covey.kernels.library import TYPES, intel, loaded
 
 COLUMNS = 16
 """See `Packed.unpacked`."""
-
-PANEL = 32
-"""Outputs that stand together in our own layout."""
 
 _ROWS = {torch.bfloat16: 128, torch.float32: 256}
 """Rows that the libraries lay out for, about as many as are decoded at once; fewer and more work as well."""
@@ -66,8 +64,8 @@ class Packed:
     def unpacked(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """The matrices as they are multiplied with, to compare with ``weights``, which they were made of.
 
-        bf16 is read back whole. MKL keeps its layout to itself: there, `COLUMNS` columns are read by products
-        with unit vectors, other ones at each call, and the rest is taken from ``weights``.
+        Our own layout and oneDNN's are read back whole. MKL keeps its to itself: there, `COLUMNS` columns are
+        read by products with unit vectors, other ones at each call, and the rest is taken from ``weights``.
         """
         return self.layout.read(self, weights)
 
@@ -83,28 +81,37 @@ class Layout(Protocol):
 
 
 class _Panels:
-    """Our own, for bf16: ``[panels, in / 2, PANEL, 2]``, zeros where `PANEL` or 2 don't divide the sizes."""
+    """Our own: ``[panels, in, outputs]`` of fp32, and of bf16 ``[panels, in / 2, outputs, 2]``, where a panel
+    has as many outputs as two registers; zeros where these or 2 don't divide the sizes."""
 
     in_c: ClassVar[bool] = True
 
     def lay(self, joined: Tensor) -> Tensor:
-        whole = pad(joined, (0, joined.shape[1] % 2, 0, -len(joined) % PANEL))
-        pairs = whole.view(torch.int32).view(-1, PANEL, whole.shape[1] // 2)
-        return pairs.transpose(1, 2).contiguous()
+        outputs, per = _native().covey_panel(), _per(joined.dtype)
+        whole = pad(joined, (0, joined.shape[1] % per, 0, -len(joined) % outputs))
+        units = whole.view(torch.int32).view(-1, outputs, whole.shape[1] // per)
+        return units.transpose(1, 2).contiguous()
 
     def product(self, packed: Packed, x: Tensor) -> Tensor:
-        native, y = loaded(), torch.empty(len(x), packed.outer, dtype=torch.bfloat16)
-        assert native is not None
-        x = pad(x, (0, 1)) if packed.inner % 2 else x
+        y = torch.empty(len(x), packed.outer, dtype=x.dtype)
+        if rest := packed.inner % _per(x.dtype):
+            x = pad(x, (0, rest))
         places = [
             None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (packed.room, packed.bias, x, y)
         ]
-        native.covey_multiply(*places, *map(ctypes.c_int64, (len(x), packed.outer, x.shape[1])))
+        _native().covey_multiply(
+            TYPES[x.dtype], *places, *map(ctypes.c_int64, (len(x), packed.outer, x.shape[1]))
+        )
         return y
 
     def read(self, packed: Packed, weights: Sequence[Tensor]) -> list[Tensor]:
-        pairs = packed.room.transpose(1, 2).contiguous().view(torch.bfloat16)
-        return list(pairs.flatten(0, 1)[: packed.outer, : packed.inner].split(packed.rows))
+        units = packed.room.transpose(1, 2).contiguous().view(weights[0].dtype)
+        return list(units.flatten(0, 1)[: packed.outer, : packed.inner].split(packed.rows))
+
+
+def _per(dtype: torch.dtype) -> int:
+    """Inputs that stand together in our own layout."""
+    return 2 if dtype is torch.bfloat16 else 1
 
 
 class _OneDNN:
@@ -121,7 +128,7 @@ class _OneDNN:
 
 
 class _MKL:
-    """For fp32."""
+    """For fp32, on Intel's processors."""
 
     in_c: ClassVar[bool] = True
 
@@ -159,20 +166,35 @@ class _MKL:
 
 @functools.cache
 def _layout(dtype: torch.dtype) -> Layout | None:
+    native = loaded()
     if dtype is torch.float32:
+        if native is not None and not (_mkl() and intel()):
+            return _Panels()
         return _MKL() if _mkl() is not None else None
     if dtype is not torch.bfloat16:
         return None
-    native = loaded()
-    if native is not None and native.covey_multiplies() and not torch.cpu._is_amx_tile_supported():
+    if (
+        native is not None
+        and native.covey_multiplies(TYPES[dtype])
+        and not torch.cpu._is_amx_tile_supported()
+    ):
         return _Panels()
-    return _OneDNN() if torch.backends.mkldnn.is_available() else None
+    # it lays bf16 out only for a processor that has instructions for it, and raises elsewhere
+    supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return _OneDNN() if supported else None
 
 
 def multiply() -> ctypes.c_void_p:
-    """The address of what multiplies by an fp32 layout, for C to call; null where there is none."""
-    mkl = _mkl()
-    return ctypes.c_void_p() if mkl is None else ctypes.cast(mkl.cblas_sgemm_compute, ctypes.c_void_p)
+    """The address of what multiplies by an fp32 layout, for C to call; null where the layout is our own."""
+    if not isinstance(_layout(torch.float32), _MKL):
+        return ctypes.c_void_p()
+    return ctypes.cast(_there().cblas_sgemm_compute, ctypes.c_void_p)
+
+
+def _native() -> ctypes.CDLL:
+    native = loaded()
+    assert native is not None
+    return native
 
 
 def _there() -> ctypes.CDLL:
