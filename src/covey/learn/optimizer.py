@@ -56,9 +56,9 @@ class Optimizer:
         )
         for name, parameter in policy.parameters():
             master = policy.master[name]
+            gather_into(parameter, master)
             if master is not parameter:
                 parameter.register_post_accumulate_grad_hook(_into(master))
-                gather_into(parameter, master)
 
     def gradients(self) -> dict[str, Tensor]:
         """The fp32 gradients gathered so far, by parameter name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -133,20 +134,25 @@ class GatedLinear(torch.autograd.Function):
 
 
 def gather_into(parameter: Any, master: Tensor) -> None:
-    """Have `gathered` sum a bf16 weight's gradients in ``master.grad``, which is fp32."""
-    parameter.master = master
+    """Have `gathered` sum a weight's gradients in ``master.grad``, which is fp32."""
+    parameter.master = weakref.ref(master)  # in fp32 it is the parameter itself
 
 
 def gathered(weight: Tensor, dy: Tensor, x: Tensor) -> Tensor | None:
     """The gradient ``dyᵀ x`` of a linear layer's weight, for autograd; None where it was added to its
-    master's instead, by a kernel that never rounds it to bf16 in between."""
-    master = getattr(weight, "master", None)
-    if master is None or not (in_c(torch.bfloat16) and kernels.usable(weight, dy, x)):
+    master's instead: in fp32 by the product itself, in bf16 by a kernel that never rounds it in between."""
+    kept = getattr(weight, "master", None)
+    master = None if kept is None else kept()
+    added_by_kernel = in_c(torch.bfloat16) and kernels.usable(weight, dy, x)
+    if master is None or not (weight.dtype is torch.float32 or added_by_kernel):
         return dy.T @ x
     first = master.grad is None
     if first:
         master.grad = torch.empty_like(master)
-    kernels.add_product(master.grad, dy, x, first=first)
+    if weight.dtype is torch.float32:
+        torch.addmm(master.grad, dy.T, x, beta=0.0 if first else 1.0, out=master.grad)
+    else:
+        kernels.add_product(master.grad, dy, x, first=first)
     return None
 
 
