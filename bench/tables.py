@@ -1,9 +1,11 @@
 """Writes the tables of docs/performance.md from benchmarks' JSON lines.
 
-    python bench/tables.py results.jsonl [more.jsonl …] [--page docs/performance.md]
+    python bench/tables.py MACHINE results.jsonl [more.jsonl …] [--page docs/performance.md]
 
-What lies between the page's two ``figures`` comments is replaced. Of two lines on the same thing the later
-counts; lines of ``--quick`` runs are refused. A cell without a line stays empty.
+The page has a block of tables for each machine it tells of, between two comments with the machine's name
+(``zen3``, say), which is replaced. Of two lines on the same thing the later counts; lines of ``--quick`` runs
+are refused, and so are lines of several processors. A cell without a line stays empty; a row or a table
+without any is left out.
 """
 
 from __future__ import annotations
@@ -14,8 +16,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- figures: written by bench/tables.py -->", "<!-- end of figures -->"
 Line = dict[str, Any]
+
+
+def marks(machine: str) -> tuple[str, str]:
+    """The comments that stand before and after a machine's tables."""
+    return f"<!-- figures of {machine}: written by bench/tables.py -->", f"<!-- end of {machine} -->"
 
 
 class Found:
@@ -25,6 +31,11 @@ class Found:
         self.lines = list({(x["bench"], x["case"], x["against"]): x for x in lines}.values())
         if any(line["quick"] for line in self.lines):
             raise SystemExit("these are figures of a --quick run, which shows that all works and no more")
+        kinds = {line["machine"]["family"] for line in self.lines}
+        if len(kinds) > 1:
+            raise SystemExit(
+                f"these lines are of several processors ({', '.join(sorted(kinds))}): give one's"
+            )
 
     def cases(self, bench: str, *usual: str) -> list[str]:
         """A benchmark's cases in the usual order, then others that were measured."""
@@ -64,12 +75,16 @@ def taken(*lines: Line) -> str:
     return f"{max(line['others'] for line in lines if line):.0%}" if any(lines) else ""
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)] + [""]
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table of the rows that have a figure beside their name; nothing when none has."""
+    told = [row for row in rows if any(one.strip(" ·") for one in row[1:])]
+    if not told:
+        return []
+    return [title, "", *(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *told)), ""]
 
 
 def page(found: Found) -> list[str]:
-    """All tables, with the machines they were measured on."""
+    """All tables, with the machine they were measured on."""
     return [
         *machines(found),
         *rollout(found),
@@ -125,7 +140,7 @@ def rollout(found: Found) -> list[str]:
         "of the ideal",
         "taken by others",
     )
-    return ["### Sampling", "", *table(head, rows)]
+    return table("#### Sampling", head, rows)
 
 
 def update(found: Found) -> list[str]:
@@ -139,7 +154,7 @@ def update(found: Found) -> list[str]:
         ]
     ]
     head = ("seconds", "useful GFLOP", "TFLOP/s", "GEMM TFLOP/s", "share", "peak GB")
-    return ["### Update of 128 completions", "", *table(head, rows)]
+    return table("#### Update of 128 completions", head, rows)
 
 
 def steps(found: Found) -> list[str]:
@@ -169,7 +184,7 @@ def steps(found: Found) -> list[str]:
         "ratio",
         "peak GB of each",
     )
-    return ["### A step against TRL", "", *table(head, rows)]
+    return table("#### A step against TRL", head, rows)
 
 
 def reward(found: Found) -> list[str]:
@@ -197,12 +212,8 @@ def reward(found: Found) -> list[str]:
     head = ("against", "level", "Covey, s", "TRL, s", "ratio", "ratio of a step")
     curve = ("against", "after steps", "Covey", "TRL", "overlap")
     return [
-        "### Time to reward",
-        "",
-        *table(head, rows),
-        "Held-out greedy accuracy at equal steps:",
-        "",
-        *table(curve, curves),
+        *table("#### Time to reward", head, rows),
+        *table("Held-out greedy accuracy at equal steps:", curve, curves),
     ]
 
 
@@ -231,7 +242,7 @@ def growth(found: Found) -> list[str]:
         for sweep in ("group_size", "reply", "prompt", "problems", "vocabulary")
     ]
     head = ("swept", "sampling", "update", "peak of sampling", "peak of update", "step by tokens")
-    return ["### Growth: the power of the swept size (1 linear, 0 flat)", "", *table(head, rows)]
+    return table("#### Growth: the power of the swept size (1 linear, 0 flat)", head, rows)
 
 
 def start(found: Found) -> list[str]:
@@ -241,13 +252,14 @@ def start(found: Found) -> list[str]:
         "cold": "to the first token, GGUF converted anew",
     }
     rows = [[name, cell(found.line("startup", case), "seconds")] for case, name in told.items()]
-    return ["### Start", "", *table(("", "seconds"), rows)]
+    return table("#### Start", ("", "seconds"), rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("machine", help="whose tables: zen3, say")
     parser.add_argument("results", nargs="+", type=Path)
     parser.add_argument(
         "--page", type=Path, default=Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -256,9 +268,14 @@ def main() -> None:
     lines = [
         json.loads(line) for path in given.results for line in path.read_text("utf-8").splitlines() if line
     ]
-    before, _, rest = given.page.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    text = "\n".join([BEGIN, "", *page(Found(lines)), END])
+    begin, end = marks(given.machine)
+    before, found, rest = given.page.read_text("utf-8").partition(begin)
+    if not found or end not in rest:
+        raise SystemExit(
+            f"{given.page} has no place for {given.machine}: put these lines there\n{begin}\n{end}"
+        )
+    after = rest.partition(end)[2]
+    text = "\n".join([begin, "", *page(Found(lines)), end])
     given.page.write_text(before + text + after, encoding="utf-8")
 
 

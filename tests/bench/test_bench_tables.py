@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ def line(bench: str, case: str, **more: Any) -> dict[str, Any]:
     return {"bench": bench, "case": case, "machine": MACHINE, **common, **more}
 
 
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]]) -> str:
+def written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]], machine: str = "mine"
+) -> str:
     page, results = tmp_path / "page.md", tmp_path / "results.jsonl"
-    page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+    begin, end = tables.marks("mine")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     results.write_text("".join(json.dumps(one) + "\n" for one in lines))
-    monkeypatch.setattr("sys.argv", ["tables.py", str(results), "--page", str(page)])
+    monkeypatch.setattr("sys.argv", ["tables.py", machine, str(results), "--page", str(page)])
     tables.main()
     return page.read_text()
 
@@ -63,6 +67,9 @@ def test_figures_stand_where_they_belong(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| group_size | 0.93 |  |  |  |  |" in text
     assert "| to the first token, converted weights kept | 5 (4–6) |" in text
     assert "2 of 4 cores" in text
+    assert "32 × 8 × 128" not in text  # of this case, of whole steps and of the rest there is no line
+    assert "A step against TRL" not in text
+    assert "| prompt |" not in text
 
 
 def test_a_case_of_ones_own_has_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +108,23 @@ def test_quick_figures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         written(tmp_path, monkeypatch, [line("update", "16x8x16-128") | {"quick": True}])
 
 
-def test_the_page_has_its_place_for_them() -> None:
+def test_a_machine_without_a_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="no place for another"):
+        written(tmp_path, monkeypatch, [line("startup", "warm", seconds=spread(5))], machine="another")
+
+
+def test_figures_of_two_processors_are_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line("startup", case, seconds=spread(5)) for case in ("warm", "cold")]
+    lines[1]["machine"] = MACHINE | {"family": "1/3"}
+    with pytest.raises(SystemExit, match="1/2, 1/3"):
+        written(tmp_path, monkeypatch, lines)
+
+
+def test_the_page_has_places_for_them() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "performance.md").read_text("utf-8")
-    assert text.count(tables.BEGIN) == text.count(tables.END) == 1
+    machines = re.findall(r"<!-- figures of (\w+):", text)
+    assert machines
+    assert len(set(machines)) == len(machines)
+    for begin, end in map(tables.marks, machines):
+        assert text.count(begin) == text.count(end) == 1
+        assert text.index(begin) < text.index(end)

@@ -113,6 +113,23 @@ def test_a_step_in_one_call_has_the_bits_of_one_kernel_after_the_other(
     assert not taken
 
 
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_fp32_gradients_are_added_where_they_are_made(family: str) -> None:
+    """Over two passes, against autograd's, which makes each and adds it afterwards."""
+    optimizer = Optimizer(policy := load_policy({"family": family, "seed": 3}, dtype="float32"), Schedule(0.1))
+    plain = load_policy({"family": family, "seed": 3}, dtype="float32")
+    for _ in range(2):
+        gradients(policy)
+        gradients(plain)
+    gathered = optimizer.gradients()
+    assert gathered.keys() == policy.master.keys()
+    for name, parameter in plain.parameters():
+        assert parameter.grad is not None
+        # another order of the same sums, each rounded by 2^-24
+        apart = 1e-5 * parameter.grad.abs().max().item()
+        torch.testing.assert_close(gathered[name], parameter.grad, rtol=0, atol=apart)
+
+
 @pytest.mark.skipif(not in_c(torch.bfloat16), reason="the processor has no bf16 products for kernels in C")
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_matrices_gather_their_gradients_in_fp32(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
