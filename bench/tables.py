@@ -28,10 +28,11 @@ class Found:
     """The lines by benchmark, case and peer, the last of each."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
-        self.lines = list({(x["bench"], x["case"], x["against"]): x for x in lines}.values())
+        given = list(lines)
+        self.lines = list({(x["bench"], x["case"], x["against"]): x for x in given}.values())
         if any(line["quick"] for line in self.lines):
             raise SystemExit("these are figures of a --quick run, which shows that all works and no more")
-        kinds = {line["machine"]["family"] for line in self.lines}
+        kinds = {f"{x['machine']['cpu']} {x['machine']['family']}" for x in given}
         if len(kinds) > 1:
             raise SystemExit(
                 f"these lines are of several processors ({', '.join(sorted(kinds))}): give one's"

@@ -31,8 +31,8 @@ def gemm(rows: int, inner: int, outer: int, dtype: str, seconds: float = 0.3) ->
     kind = _DTYPES[dtype]
     x, w = torch.randn(rows, inner).to(kind), torch.randn(outer, inner).to(kind)
     ways = {"linear": fastest(lambda: F.linear(x, w), seconds)}
-    lays = kind is torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if torch.backends.mkldnn.is_available() and lays:
+    there = torch.backends.mkldnn.is_available()
+    if there and (kind is torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
         run = torch.ops.mkldnn._linear_pointwise
         ways["prepacked"] = fastest(lambda: run(x, packed, None, "none", [], ""), seconds)

@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 LANES = 16
-"""Keys that attention reads at a time."""
+"""What caches of keys are padded to: as many as attention reads at a time in the widest registers."""
 
 
 def usable(*tensors: Tensor) -> bool:

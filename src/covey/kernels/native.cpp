@@ -24,8 +24,8 @@ namespace {
 using i64 = int64_t;
 constexpr i64 SMALL = 1 << 16;  // values that one thread is done with before a second one has woken up
 
-// Floats that a vector register holds, and how many such registers there are. What doesn't fit them goes through memory:
-// with 16 lanes on processors that have 8, attention took ten times as long.
+// Floats that a vector register holds, and how many such registers there are. What doesn't fit them goes through memory,
+// by which attention took ten times as long and more.
 #if defined(__AVX512F__)
 constexpr int LANES = 16, REGISTERS = 32;
 #elif defined(__AVX__)
@@ -35,6 +35,7 @@ constexpr int LANES = 4, REGISTERS = 32;
 #else
 constexpr int LANES = 4, REGISTERS = 16;
 #endif
+static_assert(16 % LANES == 0, "caches are padded to 16 keys");
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));  // compilers keep these in registers
 
@@ -45,8 +46,8 @@ inline vec at(const float *x) {
 }
 inline void put(float *x, vec v) { std::memcpy(x, &v, sizeof v); }
 
-// sum + a * b, rounded once. Left to themselves, compilers fuse in one loop and not in the next (GCC for Zen spares
-// chains of such sums), and a row's bits would depend on how many rows are taken with it.
+// sum + a * b, rounded once where the processor can. Left to themselves, compilers fuse in one loop and not in the next
+// (GCC for Zen spares chains of such sums), and a row's bits would depend on how many rows are taken with it.
 inline vec fused(vec a, vec b, vec sum) {
 #if defined(__AVX512F__)
   return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
@@ -737,11 +738,11 @@ void grid_forward(const T *q, i64 q_row, const T *fresh_k, const T *fresh_v, i64
 // is sampled has the bits of `linear`, by which is learned.
 
 constexpr i64 PANEL = 2 * LANES;
-constexpr int ROWS = REGISTERS == 32 ? 12 : 6;  // of a tile: with two registers each, and the panel's, as many as fit
+constexpr int ROWS = REGISTERS == 32 ? 12 : 6;  // of a tile: two registers each, beside the panel's
 constexpr i64 TOGETHER = 96;  // rows that go through the panels together, so that they stay in a near cache
 
-// While a panel is gone through the next one is fetched, a part by each tile: `pace` values of it with every input. (bf16
-// fetches its own panel a little ahead.)
+// While a panel is gone through the next one is fetched, a part by each tile: from `next` on `pace` values with every
+// input. In bf16 a tile fetches its own panel a little ahead, and takes neither.
 template <int R>
 void tile(const float *x, i64 inner, const float *panel, const float *bias, i64 width, float *y, i64 outer,
           const float *next, i64 pace) {
@@ -749,6 +750,7 @@ void tile(const float *x, i64 inner, const float *panel, const float *bias, i64 
   for (i64 k = 0; k < inner; k++, panel += PANEL, next += pace) {
     vec low = at(panel), high = at(panel + LANES);
     __builtin_prefetch(next);
+    if constexpr (PANEL > 16) __builtin_prefetch(next + 16);  // lines of a cache are 16 floats
     for (int r = 0; r < R; r++) {
       sums[r][0] = fused(x[r * inner + k], low, sums[r][0]);
       sums[r][1] = fused(x[r * inner + k], high, sums[r][1]);
@@ -916,7 +918,8 @@ void multiply(const T *matrix, const T *bias, const T *x, T *y, i64 rows, i64 ou
         i64 row = from + t * (to - from) / tiles, end = from + (t + 1) * (to - from) / tiles;
         TILES[size_t(end - row - 1)](x + row * inner, inner, matrix + first * inner, bias ? bias + first : nullptr,
                                      width, y + row * outer + first, outer,
-                                     matrix + (first + PANEL) * inner + t * inner * (PANEL / tiles), PANEL / tiles);
+                                     matrix + (first + PANEL) * inner + t * inner * PANEL / tiles,
+                                     (PANEL + tiles - 1) / tiles);
       }
     }
 }
@@ -1176,7 +1179,7 @@ void covey_grid_forward(int type, const void *q, i64 q_row, const void *fresh_k,
   BY_TYPE(type, grid_forward(IN(q), q_row, IN(fresh_k), IN(fresh_v), k_row, v_row, OUT(out), OUT(prompt_k), OUT(prompt_v),
                              OUT(own_k), OUT(own_v), cells, lengths, b, heads, kv, size, s, n, m, scale, window))
 }
-int covey_multiplies(int type) { return type ? MULTIPLIES_BF16 : true; }
+int covey_multiplies_bf16() { return MULTIPLIES_BF16; }
 i64 covey_panel() { return PANEL; }
 void covey_multiply(int type, const void *matrix, const void *bias, const void *x, void *y, i64 rows, i64 outer,
                     i64 inner) {

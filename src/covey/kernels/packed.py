@@ -2,7 +2,7 @@
 
 `torch.nn.functional.linear` lays a matrix out anew at every call, which costs more than the product when
 there are few rows. In fp32 MKL keeps a layout on Intel's processors, and gives the very bits of `linear`; on
-others it takes one and copies it at every call all the same, so that there the layout is our own. In bf16 it
+a Zen 3 it takes one and copies it at every call all the same, so that on all others it is our own. In bf16 it
 is our own where the processor multiplies bf16 in vector registers, and oneDNN's where it has tiles (AMX) or
 there are no kernels. torch brings MKL and oneDNN.
 """
@@ -128,7 +128,7 @@ class _OneDNN:
 
 
 class _MKL:
-    """For fp32, on Intel's processors."""
+    """For fp32, on Intel's processors and where there are no kernels."""
 
     in_c: ClassVar[bool] = True
 
@@ -173,11 +173,7 @@ def _layout(dtype: torch.dtype) -> Layout | None:
         return _MKL() if _mkl() is not None else None
     if dtype is not torch.bfloat16:
         return None
-    if (
-        native is not None
-        and native.covey_multiplies(TYPES[dtype])
-        and not torch.cpu._is_amx_tile_supported()
-    ):
+    if native is not None and native.covey_multiplies_bf16() and not torch.cpu._is_amx_tile_supported():
         return _Panels()
     # it lays bf16 out only for a processor that has instructions for it, and raises elsewhere
     supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

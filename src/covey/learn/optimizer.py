@@ -30,7 +30,7 @@ class Optimizer:
 
     Gradients are summed over micro-batches in fp32: where the module computes in bf16, each
     parameter's gradient is added to its master's as soon as it is complete, and freed; those of matrices
-    where the CPU's kernels can add them as they are made.
+    are added as they are made, in fp32 and where the CPU has a kernel for bf16 (`models.fused.gathered`).
     """
 
     def __init__(

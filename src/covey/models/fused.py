@@ -134,25 +134,30 @@ class GatedLinear(torch.autograd.Function):
 
 
 def gather_into(parameter: Any, master: Tensor) -> None:
-    """Have `gathered` sum a weight's gradients in ``master.grad``, which is fp32."""
+    """Have `gathered` sum a weight's gradients in ``master.grad``, which is fp32. From then on they are found
+    there: autograd's own ways to a gradient, hooks and `torch.autograd.grad`, see none of this weight."""
     parameter.master = weakref.ref(master)  # in fp32 it is the parameter itself
 
 
 def gathered(weight: Tensor, dy: Tensor, x: Tensor) -> Tensor | None:
-    """The gradient ``dyᵀ x`` of a linear layer's weight, for autograd; None where it was added to its
-    master's instead: in fp32 by the product itself, in bf16 by a kernel that never rounds it in between."""
+    """The gradient ``dyᵀ x`` of a linear layer's weight, for autograd; None where there is none to be had, or
+    it was added to its master's instead: in fp32 by the product itself, in bf16 by a kernel that never
+    rounds it in between."""
+    if not weight.requires_grad:
+        return None
     kept = getattr(weight, "master", None)
     master = None if kept is None else kept()
-    added_by_kernel = in_c(torch.bfloat16) and kernels.usable(weight, dy, x)
-    if master is None or not (weight.dtype is torch.float32 or added_by_kernel):
+    by_kernel = in_c(torch.bfloat16) and weight.dtype is torch.bfloat16 and kernels.usable(weight, dy, x)
+    fp32 = weight.dtype is torch.float32
+    if master is None or master.dtype is not torch.float32 or not (fp32 or by_kernel):
         return dy.T @ x
     first = master.grad is None
     if first:
         master.grad = torch.empty_like(master)
-    if weight.dtype is torch.float32:
-        torch.addmm(master.grad, dy.T, x, beta=0.0 if first else 1.0, out=master.grad)
-    else:
+    if by_kernel:
         kernels.add_product(master.grad, dy, x, first=first)
+    else:
+        torch.addmm(master.grad, dy.T, x, beta=0.0 if first else 1.0, out=master.grad)
     return None
 
 
