@@ -20,6 +20,7 @@ from covey.kernels.packed import (
     _Panels,
     available,
     in_c,
+    in_panels,
 )
 
 APART = {_Panels: 0.0, _MKL: 1e-4, _OneDNN: 0.125}
@@ -155,3 +156,39 @@ def test_products_over_tokens_are_added_up_in_fp32(count: int, outer: int, inner
     kernels.add_product(total, dy, x, first=first)
     # products of two bf16 are exact in fp32; their sum of up to 200 rounds by 2^-24 of its size each time
     torch.testing.assert_close(total.double(), want, rtol=1e-5, atol=1e-5 * count**0.5)
+
+
+@pytest.mark.skipif(not in_panels(torch.float32), reason="fp32 isn't laid out in panels here")
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 90))
+def test_products_while_learning_have_the_bits_of_sampling(count: int, outer: int, inner: int) -> None:
+    (weight,), (x,) = (matrices(torch.float32, n, inner=inner, seed=n) for n in (outer, count))
+    assert torch.equal(kernels.product(x, weight), Packed([weight])(x))
+
+
+@pytest.mark.skipif(not in_panels(torch.float32), reason="fp32 isn't laid out in panels here")
+def test_rows_of_products_know_nothing_of_each_other() -> None:
+    """Beyond one stretch of rows, one of inputs and one group of panels, both ways."""
+    (weight,) = matrices(torch.float32, 2050, inner=1100)
+    (x,), (dy,) = matrices(torch.float32, 1030, inner=1100, seed=1), matrices(torch.float32, 1030, inner=2050)
+    for product, rows in ((kernels.product, x), (kernels.product_back, dy)):
+        whole = product(rows, weight)
+        for count in (1, 7, 600):
+            assert torch.equal(product(rows[:count].contiguous(), weight), whole[:count])
+        assert torch.equal(product(rows[1000:].contiguous(), weight), whole[1000:])
+    assert torch.equal(kernels.product(x, weight), Packed([weight])(x))
+    # a sum of 2,050 products is of the size of 45 and rounded 2,050 times, by 2^-24 of it at most
+    exact, apart = dy.double() @ weight.double(), 2050 * 45 * 2**-24
+    torch.testing.assert_close(kernels.product_back(dy, weight).double(), exact, rtol=0, atol=apart)
+    total = torch.ones(1030, 1100)
+    assert kernels.product_back(dy, weight, total) is total
+    torch.testing.assert_close(total.double(), 1 + exact, rtol=0, atol=apart)
+
+
+@pytest.mark.skipif(not in_panels(torch.float32), reason="fp32 isn't laid out in panels here")
+def test_a_sum_over_a_vocabulary_loses_no_digits() -> None:
+    """As a head's gradient is: each word's share is small, and their sum smaller still."""
+    (weight,) = matrices(torch.float32, 49_152, inner=16)
+    share = torch.softmax(matrices(torch.float32, 3, inner=49_152, seed=1)[0], 1)
+    exact = share.double() @ weight.double()
+    error = (kernels.product_back(share, weight).double() - exact).norm() / exact.norm()
+    assert error < 2e-6  # MKL's, of three rows on a Zen 3, is 4e-6

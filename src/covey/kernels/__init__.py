@@ -21,7 +21,7 @@ from covey.kernels.library import TYPES, identity, loaded, why_not
 __all__ = [
     "LANES", "add_norm", "add_norm_backward", "add_product", "add_up", "attend_grid", "attend_tree",
     "attend_tree_backward", "chosen", "chosen_backward", "draw", "gated", "gated_backward", "identity",
-    "keep_memory", "normed", "rotate", "rotated", "usable", "why_not",
+    "keep_memory", "normed", "product", "product_back", "rotate", "rotated", "usable", "why_not",
 ]  # fmt: skip
 
 LANES = 16
@@ -101,6 +101,21 @@ def add_product(total: Tensor, dy: Tensor, x: Tensor, *, first: bool = False) ->
     """``total += dyᵀ x`` (``first``: ``=``) of fp32 ``[out, in]``, bf16 ``[T, out]`` and ``[T, in]``, summed
     in fp32; only where `packed.in_c` says so of bf16."""
     _call("add_product", dy, dy, x, total, len(x), *total.shape, int(first))
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """``x @ weightᵀ`` of fp32 ``[T, in]`` and ``[out, in]``, to the bit what `packed.Packed` gives of panels;
+    a row has the same bits whoever stands beside it."""
+    y = torch.empty(len(x), len(weight))
+    _call("product", x, x, weight, 1, y, *y.shape, weight.shape[1], 0)
+    return y
+
+
+def product_back(dy: Tensor, weight: Tensor, total: Tensor | None = None) -> Tensor:
+    """``dy @ weight`` of fp32 ``[T, out]`` and ``[out, in]``, added to ``total`` where it is given."""
+    y = torch.empty(len(dy), weight.shape[1]) if total is None else total
+    _call("product", dy, dy, weight, 0, y, *y.shape, len(weight), int(total is not None))
+    return y
 
 
 def attend_tree(

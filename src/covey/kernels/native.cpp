@@ -95,6 +95,7 @@ template <class T> inline float rounded(float x) {
 
 // The first n of LANES values, zeros behind them: what lies further may not be there to be read.
 template <class T> inline vec first_of(const T *x, i64 n) {
+  if (n >= LANES) return at(x);
   float wide[LANES] = {};
   for (i64 i = 0; i < n; i++) wide[i] = load(x[i]);
   return at(wide);
@@ -741,21 +742,33 @@ constexpr i64 PANEL = 2 * LANES;
 constexpr int ROWS = REGISTERS == 32 ? 12 : 6;  // of a tile: two registers each, beside the panel's
 constexpr i64 TOGETHER = 96;  // rows that go through the panels together, so that they stay in a near cache
 
-// While a panel is gone through the next one is fetched, a part by each tile: from `next` on `pace` values with every
-// input. In bf16 a tile fetches its own panel a little ahead, and takes neither.
+template <class T> struct Lines {  // memory that begins with a cache line
+  T *at;
+  explicit Lines(i64 n) : at(static_cast<T *>(::operator new(size_t(n) * sizeof(T), std::align_val_t(64)))) {}
+  ~Lines() { ::operator delete(at, std::align_val_t(64)); }
+};
+
+// sums[r] += x[r][k] times a panel's row k, over the inputs. Meanwhile `pace` values are fetched from `next` on with each.
 template <int R>
-void tile(const float *x, i64 inner, const float *panel, const float *bias, i64 width, float *y, i64 outer,
-          const float *next, i64 pace) {
-  vec sums[R][2] = {};
+inline void run(const float *x, i64 row, i64 inner, const float *panel, const float *next, i64 pace, vec (&sums)[R][2]) {
   for (i64 k = 0; k < inner; k++, panel += PANEL, next += pace) {
     vec low = at(panel), high = at(panel + LANES);
     __builtin_prefetch(next);
     if constexpr (PANEL > 16) __builtin_prefetch(next + 16);  // lines of a cache are 16 floats
     for (int r = 0; r < R; r++) {
-      sums[r][0] = fused(x[r * inner + k], low, sums[r][0]);
-      sums[r][1] = fused(x[r * inner + k], high, sums[r][1]);
+      sums[r][0] = fused(x[r * row + k], low, sums[r][0]);
+      sums[r][1] = fused(x[r * row + k], high, sums[r][1]);
     }
   }
+}
+
+// While a panel is gone through the next one is fetched, a part by each tile. In bf16 a tile fetches its own panel a
+// little ahead, and takes neither `next` nor `pace`.
+template <int R>
+void tile(const float *x, i64 inner, const float *panel, const float *bias, i64 width, float *y, i64 outer,
+          const float *next, i64 pace) {
+  vec sums[R][2] = {};
+  run<R>(x, inner, inner, panel, next, pace, sums);
   for (int r = 0; r < R; r++) {
     float out[PANEL];
     put(out, sums[r][0]), put(out + LANES, sums[r][1]);
@@ -849,20 +862,14 @@ using TileUp = void (*)(const bf16 *, const bf16 *, i64, float *, i64, i64, bool
 constexpr TileUp TILES_UP[ROWS + 1] = {nullptr,    tile_up<1>, tile_up<2>, tile_up<3>,  tile_up<4>,  tile_up<5>, tile_up<6>,
                                        tile_up<7>, tile_up<8>, tile_up<9>, tile_up<10>, tile_up<11>, tile_up<12>};
 
-struct Lines {  // memory that begins with a cache line
-  bf16 *at;
-  explicit Lines(i64 n) : at(static_cast<bf16 *>(::operator new(size_t(n) * sizeof(bf16), std::align_val_t(64)))) {}
-  ~Lines() { ::operator delete(at, std::align_val_t(64)); }
-};
-
 // sum [outer][inner] += dyᵀ x (first: =), of dy [rows][outer] and x [rows][inner].
 void add_product(const bf16 *dy, const bf16 *x, float *sum, i64 rows, i64 outer, i64 inner, bool first) {
   constexpr i64 UNIT = BLOCKS * ROWS;
   i64 pairs = (rows + 1) / 2, panels = (inner + PANEL - 1) / PANEL, units = (outer + UNIT - 1) / UNIT;
-  Lines laid(panels * pairs * 2 * PANEL);
+  Lines<bf16> laid(panels * pairs * 2 * PANEL);
 #pragma omp parallel
   {
-    Lines own(BLOCKS * pairs * 2 * ROWS);
+    Lines<bf16> own(BLOCKS * pairs * 2 * ROWS);
 #pragma omp for schedule(static)
     for (i64 panel = 0; panel < panels; panel++)
       for (i64 k = 0; k < pairs; k++)
@@ -922,6 +929,82 @@ void multiply(const T *matrix, const T *bias, const T *x, T *y, i64 rows, i64 ou
                                      (PANEL + tiles - 1) / tiles);
       }
     }
+}
+
+// ---- products in fp32 with a matrix that is laid out on the way ------------------------------------------------------
+//
+// For learning, where a matrix changes before it is worth keeping laid out. A row's sums have one order whatever the number
+// of rows: forward that of `multiply`, back by stretches of DEEP, so that one over a vocabulary loses no digits.
+
+constexpr i64 DEEP = 1024;    // inputs that are gone through at a time, so that GROUP panels stay in a near cache
+constexpr i64 GROUP = 4;      // panels that a tile's rows are read once for
+constexpr i64 STRETCH = 512;  // rows for which panels are laid out once
+
+enum class Before { NONE, BEGUN, ADDED };  // what stands in y: nothing, the sum so far, or what the sum is added to
+
+template <int R>
+void tile_on(const float *x, i64 row, i64 inner, const float *panel, i64 width, float *y, i64 outer, Before before) {
+  vec sums[R][2] = {};
+  if (before == Before::BEGUN)
+    for (int r = 0; r < R; r++)
+      for (i64 h = 0; h < 2; h++) sums[r][h] = first_of(y + r * outer + h * LANES, width - h * LANES);
+  run<R>(x, row, inner, panel, panel + PANEL, PANEL, sums);
+  for (int r = 0; r < R; r++) {
+    float out[PANEL], *to = y + r * outer;
+    put(out, sums[r][0]), put(out + LANES, sums[r][1]);
+    for (i64 j = 0; j < width; j++) to[j] = before == Before::ADDED ? to[j] + out[j] : out[j];
+  }
+}
+
+using TileOn = void (*)(const float *, i64, i64, const float *, i64, float *, i64, Before);
+template <size_t... R> constexpr std::array<TileOn, ROWS> tiles_on(std::index_sequence<R...>) {
+  return {tile_on<R + 1>...};
+}
+
+// A panel of `width` columns: [inner][PANEL] from b [inner][..] or, turned, from b [width][..].
+void lay(const float *b, i64 row, bool turned, i64 inner, i64 width, float *panel) {
+  if (!turned)
+    for (i64 k = 0; k < inner; k++)
+      for (i64 j = 0; j < PANEL; j += LANES) put(panel + k * PANEL + j, first_of(b + k * row + j, width - j));
+  else
+    for (i64 j = 0; j < PANEL; j += LANES)
+      for (i64 k = 0; k < inner; k += LANES) {
+        vec square[LANES];
+        for (i64 a = 0; a < LANES; a++)
+          square[a] = j + a < width ? first_of(b + (j + a) * row + k, inner - k) : vec{};
+        turned_square(square);
+        for (i64 a = 0; a < LANES && k + a < inner; a++) put(panel + (k + a) * PANEL + j, square[a]);
+      }
+}
+
+// y [rows][outer] = (add: +=) x [rows][inner] b, of b [inner][outer] (back) or, turned, [outer][inner] (forward).
+void product(const float *x, const float *b, bool turned, float *y, i64 rows, i64 outer, i64 inner, bool add) {
+  constexpr auto TILES = tiles_on(std::make_index_sequence<ROWS>());
+  i64 groups = (outer + GROUP * PANEL - 1) / (GROUP * PANEL), stretches = (rows + STRETCH - 1) / STRETCH;
+  i64 blocks = (inner + DEEP - 1) / DEEP, b_row = turned ? inner : outer;
+#pragma omp parallel
+  {
+    Lines<float> laid(GROUP * PANEL * (inner / blocks + 1));
+    for (i64 block = 0; block < blocks; block++) {
+      i64 begin = block * inner / blocks, deep = (block + 1) * inner / blocks - begin;
+      Before before = !block && !add ? Before::NONE : turned ? Before::BEGUN : Before::ADDED;
+#pragma omp for collapse(2) schedule(dynamic)
+      for (i64 stretch = 0; stretch < stretches; stretch++)
+        for (i64 group = 0; group < groups; group++) {
+          i64 from = stretch * rows / stretches, to = (stretch + 1) * rows / stretches, first = group * GROUP * PANEL;
+          i64 end = first + GROUP * PANEL < outer ? first + GROUP * PANEL : outer;
+          for (i64 j = first; j < end; j += PANEL)
+            lay(turned ? b + j * b_row + begin : b + begin * b_row + j, b_row, turned, deep,
+                end - j < PANEL ? end - j : PANEL, laid.at + (j - first) * deep);
+          for (i64 i = from; i < to; i += ROWS)
+            for (i64 j = first; j < end; j += PANEL)
+              TILES[size_t(to - i < ROWS ? to - i - 1 : ROWS - 1)](x + i * inner + begin, inner, deep,
+                                                                  laid.at + (j - first) * deep,
+                                                                  end - j < PANEL ? end - j : PANEL, y + i * outer + j,
+                                                                  outer, before);
+        }
+    }
+  }
 }
 
 // ---- a decoding step through every layer ----------------------------------------------------------------------------
@@ -1188,6 +1271,10 @@ void covey_multiply(int type, const void *matrix, const void *bias, const void *
 void covey_add_product(int type, const void *dy, const void *x, float *sum, i64 rows, i64 outer, i64 inner, i64 first) {
   using T = bf16;
   if (type) add_product(IN(dy), IN(x), sum, rows, outer, inner, first);
+}
+void covey_product(int type, const float *x, const float *b, i64 turned, float *y, i64 rows, i64 outer, i64 inner,
+                   i64 add) {
+  if (!type) product(x, b, turned, y, rows, outer, inner, add);
 }
 void covey_step(int type, Multiply multiply, const void *layers, i64 count, const void *last, float last_eps, void *x,
                 void *y, const void *cos, const void *sin, const i64 *caches, const i64 *cells, const i64 *lengths,

@@ -41,6 +41,11 @@ def in_c(dtype: torch.dtype) -> bool:
     return layout is not None and layout.in_c
 
 
+def in_panels(dtype: torch.dtype) -> bool:
+    """Whether the layout is our own, so that products while learning are to be, too."""
+    return isinstance(_layout(dtype), _Panels)
+
+
 class Packed:
     """``[out, in]``, or several with the same ``in`` one below the other, ready for ``x @ weightᵀ + bias``.
 

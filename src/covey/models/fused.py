@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from covey import kernels
-from covey.kernels.packed import in_c
+from covey.kernels.packed import in_c, in_panels
 
 Families = tuple[Tensor, Tensor, Tensor]
 """See `covey.kernels.attend_tree`."""
@@ -70,13 +70,13 @@ class Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.biased = bias is not None
-        return F.linear(x, weight, bias)
+        return linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         dy = grads[0].contiguous()
-        return dy @ weight, gathered(weight, dy, x), dy.sum(0) if ctx.biased else None
+        return linear_back(dy, weight), gathered(weight, dy, x), dy.sum(0) if ctx.biased else None
 
 
 class NormLinears(torch.autograd.Function):
@@ -96,7 +96,7 @@ class NormLinears(torch.autograd.Function):
         ctx.added, ctx.biased = delta is not None, [bias is not None for bias in biases]
         if delta is None:
             total = x.view_as(x)
-        return total, *(F.linear(y, w, bias) for w, bias in zip(weights, biases, strict=True))
+        return total, *(linear(y, w, bias) for w, bias in zip(weights, biases, strict=True))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -108,7 +108,7 @@ class NormLinears(torch.autograd.Function):
         for dout, w, biased in zip(douts, weights, ctx.biased, strict=True):
             assert dout is not None
             dout = dout.contiguous()
-            dy = dout @ w if dy is None else dy.addmm_(dout, w)
+            dy = linear_back(dout, w, dy)
             found += [gathered(w, dout, y), dout.sum(0) if biased else None]
         assert dy is not None
         passed = None if dsum is None else dsum.contiguous()
@@ -123,14 +123,34 @@ class GatedLinear(torch.autograd.Function):
     def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(gate, up, weight)
         ctx.biased = bias is not None
-        return F.linear(kernels.gated(gate, up), weight, bias)
+        return linear(kernels.gated(gate, up), weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, weight = ctx.saved_tensors
         dy = grads[0].contiguous()
-        product, dgate, dup = kernels.gated_backward(gate, up, dy @ weight)
+        product, dgate, dup = kernels.gated_backward(gate, up, linear_back(dy, weight))
         return dgate, dup, gathered(weight, dy, product), dy.sum(0) if ctx.biased else None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ weightᵀ + bias``. In fp32 by our own panels where sampling uses them: then a row has the bits it
+    was sampled with, and they don't depend on the split into micro-batches."""
+    if not _in_panels(x, weight):
+        return F.linear(x, weight, bias)
+    y = kernels.product(x.contiguous(), weight.contiguous())
+    return y if bias is None else y.add_(bias)
+
+
+def linear_back(dy: Tensor, weight: Tensor, total: Tensor | None = None) -> Tensor:
+    """``dy @ weight``, added to ``total`` where it is given; by the same as `linear`."""
+    if _in_panels(dy, weight):
+        return kernels.product_back(dy, weight.contiguous(), total)
+    return dy @ weight if total is None else total.addmm_(dy, weight)
+
+
+def _in_panels(x: Tensor, weight: Tensor) -> bool:
+    return weight.dtype is torch.float32 and in_panels(torch.float32) and kernels.usable(x, weight)
 
 
 def gather_into(parameter: Any, master: Tensor) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from covey import kernels
-from covey.models.fused import gathered
+from covey.models.fused import gathered, linear, linear_back
 from covey.models.kept import Kept, kept_logprobs
 from covey.models.policy import Policy, shape_logits
 
@@ -114,7 +114,7 @@ class _Fused(torch.autograd.Function):
         found = []
         for part in _fused_chunks(hidden, weight):
             ctx.logits = None  # the chunk before goes first: there is never more than one
-            ctx.logits = torch.nn.functional.linear(hidden[part], weight, bias)
+            ctx.logits = linear(hidden[part], weight, bias)
             found.append(kernels.chosen(ctx.logits, chosen[part], temperature))
         logp, entropy, lse = (torch.cat(several) for several in zip(*found, strict=True))
         if not any(ctx.needs_input_grad):
@@ -135,10 +135,10 @@ class _Fused(torch.autograd.Function):
             rows = hidden[part]
             logits, ctx.logits = ctx.logits, None  # they become their gradient: no second pass finds them
             if logits is None:
-                logits = torch.nn.functional.linear(rows, weight, bias)
+                logits = linear(rows, weight, bias)
             saved, wanted = (lse[part], entropy[part]), (of_logp[part], of_entropy[part])
             kernels.chosen_backward(logits, chosen[part], ctx.temperature, saved, wanted)
-            torch.mm(logits, weight, out=d_hidden[part])
+            d_hidden[part] = linear_back(logits, weight)
             own = gathered(weight, logits, rows)
             if own is None or len(parts) == 1:
                 d_weight = own

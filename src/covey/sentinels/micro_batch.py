@@ -16,7 +16,7 @@ class MicroBatch(Sentinel):
     """Takes the gradient of a few sequences of the first step with a signal twice, in one micro-batch
     and in two, before the update. Once an attempt.
 
-    tolerance: ‖difference‖ / ‖gradient‖; None is 1e-5 in fp32 and 0.05 in 16 bits, where each
+    tolerance: ‖difference‖ / ‖gradient‖; None is 2e-4 in fp32 and 0.05 in 16 bits, where each
     micro-batch's gradient is rounded before it is added.
     """
 
@@ -36,7 +36,7 @@ class MicroBatch(Sentinel):
         if difference is None or math.isnan(difference):
             return None
         self.done = True
-        tolerance = self.tolerance if self.tolerance is not None else 1e-5 if self.setting.exact else 0.05
+        tolerance = self.tolerance if self.tolerance is not None else 2e-4 if self.setting.exact else 0.05
         if difference <= tolerance:
             return None
         return Finding(
