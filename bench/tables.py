@@ -34,9 +34,8 @@ class Found:
             raise SystemExit("these are figures of a --quick run, which shows that all works and no more")
         kinds = {f"{x['machine']['cpu']} {x['machine']['family']}" for x in given}
         if len(kinds) > 1:
-            raise SystemExit(
-                f"these lines are of several processors ({', '.join(sorted(kinds))}): give one's"
-            )
+            told = ", ".join(sorted(kinds))
+            raise SystemExit(f"these lines are of several processors ({told}): give those of one")
 
     def cases(self, bench: str, *usual: str) -> list[str]:
         """A benchmark's cases in the usual order, then others that were measured."""

@@ -20,7 +20,6 @@ from covey.kernels.packed import (
     _Panels,
     available,
     in_c,
-    in_panels,
 )
 
 APART = {_Panels: 0.0, _MKL: 1e-4, _OneDNN: 0.125}
@@ -76,7 +75,7 @@ def test_every_layout_that_the_machine_has(
     layout: type[Layout], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not has(layout, dtype):
-        pytest.skip("not on this machine")
+        pytest.skip(f"{layout.__name__} has no {dtype} on this processor, in this torch or without kernels")
     monkeypatch.setattr("covey.kernels.packed._layout", lambda dtype: layout())
     weights = matrices(dtype, 33, 64, inner=131)
     bias = matrices(dtype, 1, inner=97, seed=2)[0][0]
@@ -158,14 +157,24 @@ def test_products_over_tokens_are_added_up_in_fp32(count: int, outer: int, inner
     torch.testing.assert_close(total.double(), want, rtol=1e-5, atol=1e-5 * count**0.5)
 
 
-@pytest.mark.skipif(not in_panels(torch.float32), reason="fp32 isn't laid out in panels here")
+NATIVE = pytest.mark.skipif(loaded() is None, reason=f"no kernels: {kernels.why_not()}")
+"""Products of our own are computed on every processor with kernels, whether or not a run would take them."""
+
+
+def in_our_panels(weight: Tensor) -> Packed:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("covey.kernels.packed._layout", lambda dtype: _Panels())
+        return Packed([weight])
+
+
+@NATIVE
 @given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 90))
 def test_products_while_learning_have_the_bits_of_sampling(count: int, outer: int, inner: int) -> None:
     (weight,), (x,) = (matrices(torch.float32, n, inner=inner, seed=n) for n in (outer, count))
-    assert torch.equal(kernels.product(x, weight), Packed([weight])(x))
+    assert torch.equal(kernels.product(x, weight), in_our_panels(weight)(x))
 
 
-@pytest.mark.skipif(not in_panels(torch.float32), reason="fp32 isn't laid out in panels here")
+@NATIVE
 def test_rows_of_products_know_nothing_of_each_other() -> None:
     """Beyond one stretch of rows, one of inputs and one group of panels, both ways."""
     (weight,) = matrices(torch.float32, 2050, inner=1100)
@@ -175,7 +184,7 @@ def test_rows_of_products_know_nothing_of_each_other() -> None:
         for count in (1, 7, 600):
             assert torch.equal(product(rows[:count].contiguous(), weight), whole[:count])
         assert torch.equal(product(rows[1000:].contiguous(), weight), whole[1000:])
-    assert torch.equal(kernels.product(x, weight), Packed([weight])(x))
+    assert torch.equal(kernels.product(x, weight), in_our_panels(weight)(x))
     # a sum of 2,050 products is of the size of 45 and rounded 2,050 times, by 2^-24 of it at most
     exact, apart = dy.double() @ weight.double(), 2050 * 45 * 2**-24
     torch.testing.assert_close(kernels.product_back(dy, weight).double(), exact, rtol=0, atol=apart)
@@ -184,7 +193,7 @@ def test_rows_of_products_know_nothing_of_each_other() -> None:
     torch.testing.assert_close(total.double(), 1 + exact, rtol=0, atol=apart)
 
 
-@pytest.mark.skipif(not in_panels(torch.float32), reason="fp32 isn't laid out in panels here")
+@NATIVE
 def test_a_sum_over_a_vocabulary_loses_no_digits() -> None:
     """As a head's gradient is: each word's share is small, and their sum smaller still."""
     (weight,) = matrices(torch.float32, 49_152, inner=16)

@@ -106,6 +106,7 @@ def add_product(total: Tensor, dy: Tensor, x: Tensor, *, first: bool = False) ->
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """``x @ weightᵀ`` of fp32 ``[T, in]`` and ``[out, in]``, to the bit what `packed.Packed` gives of panels;
     a row has the same bits whoever stands beside it."""
+    assert x.dtype is weight.dtype is torch.float32
     y = torch.empty(len(x), len(weight))
     _call("product", x, x, weight, 1, y, *y.shape, weight.shape[1], 0)
     return y
@@ -113,6 +114,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 
 def product_back(dy: Tensor, weight: Tensor, total: Tensor | None = None) -> Tensor:
     """``dy @ weight`` of fp32 ``[T, out]`` and ``[out, in]``, added to ``total`` where it is given."""
+    assert dy.dtype is weight.dtype is torch.float32
     y = torch.empty(len(dy), weight.shape[1]) if total is None else total
     _call("product", dy, dy, weight, 0, y, *y.shape, len(weight), int(total is not None))
     return y

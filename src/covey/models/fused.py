@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from covey import kernels
-from covey.kernels.packed import in_c, in_panels
+from covey.kernels.packed import in_panels
 
 Families = tuple[Tensor, Tensor, Tensor]
 """See `covey.kernels.attend_tree`."""
@@ -167,8 +167,8 @@ def gathered(weight: Tensor, dy: Tensor, x: Tensor) -> Tensor | None:
         return None
     kept = getattr(weight, "master", None)
     master = None if kept is None else kept()
-    by_kernel = in_c(torch.bfloat16) and weight.dtype is torch.bfloat16 and kernels.usable(weight, dy, x)
     fp32 = weight.dtype is torch.float32
+    by_kernel = not fp32 and in_panels(weight.dtype) and kernels.usable(weight, dy, x)
     if master is None or master.dtype is not torch.float32 or not (fp32 or by_kernel):
         return dy.T @ x
     first = master.grad is None
