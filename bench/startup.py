@@ -46,7 +46,7 @@ def finished(threads: int) -> float:
     """Seconds of ``covey --help``."""
     began = time.time()
     subprocess.run(
-        [sys.executable, "-m", "covey.cli", "--help"],
+        [sys.executable, "-m", "covey", "--help"],
         check=True,
         stdout=subprocess.DEVNULL,
         env=_environment(threads),

@@ -1,4 +1,5 @@
-"""An own loss: one function, and one literal that names it. In a recipe: ``examples/own_loss.py:squared``.
+"""An own loss: one function, and one literal that names it. In a recipe:
+``[algorithm] surrogate = { name = "examples/own_loss.py:squared", strength = 0.5 }``.
 
 The function gets the batch's tokens and their log-ratio, and returns the loss of each token, to be
 minimised. Its keyword-only parameters are the choice's parameters, checked like Covey's own. Weights,

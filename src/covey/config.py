@@ -24,8 +24,8 @@ def _named(value: Any) -> Any:
 class Component(BaseModel):
     """A part by name, with its own parameters: ``"number"`` or ``{name = "arithmetic", low = 10}``.
 
-    The parameters are checked against the part's signature when it is built. A name may also be
-    ``package.module:function`` or ``file.py:function``.
+    The parameters are checked against the part's signature when it is built. The name of a task, a reward
+    or a choice of the algorithm may also be ``package.module:function`` or ``file.py:function``.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -125,3 +125,34 @@ def test_what_cant_be_replayed_is_said_in_one_line(
 def test_own_code_is_asked_for(run: Path) -> None:
     with pytest.raises(CoveyError, match="the author's own code; --own-code runs it"):
         replay(run, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "said"),
+    [
+        (
+            "reward",
+            {"name": "combine", "parts": ["number", {"name": "mine.py:f"}]},
+            "'mine.py:f' is the author's own code",
+        ),
+        ("reward", {"name": "judge", "model": "m", "url": "http://127.0.0.1:9"}, "'judge' asks a server"),
+        (
+            "task",
+            {"name": "mixture", "parts": [{"task": "mine.py:T"}]},
+            "'mine.py:T' is the author's own code",
+        ),
+        (
+            "task",
+            {"name": "verifiers", "taskset": "t", "python": "/bin/false"},
+            "'verifiers' runs a taskset's code",
+        ),
+        ("algorithm.surrogate", {"name": "mine.py:loss"}, "'mine.py:loss' is the author's own code"),
+    ],
+)
+def test_nothing_a_stranger_names_is_run_or_asked_unless_allowed(
+    copy: Path, key: str, written: object, said: str
+) -> None:
+    edit(copy, field(copy, MANIFEST, "recipe.reward"), lambda _: {"name": "number"})
+    edit(copy, field(copy, MANIFEST, f"recipe.{key}"), lambda _: written)
+    with pytest.raises(CoveyError, match=f"{said}.*; --own-code runs it"):
+        replay(copy, steps=1)

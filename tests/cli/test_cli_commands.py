@@ -37,7 +37,7 @@ def covey(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny recipe, trained in a process of its own as anyone would."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    words = [sys.executable, "-m", "covey.cli", "train", TINY, "--run", str(run), "--seed", "3", "--json"]
+    words = [sys.executable, "-m", "covey", "train", TINY, "--run", str(run), "--seed", "3", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]

@@ -36,10 +36,10 @@ def test_it_writes_tests_and_trains(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "4 passed" in tested.stdout
 
     trying, train = (line.split()[1:] for line in shown.splitlines()[3:5])
-    tried = run(folder, "-m", "covey.cli", *trying)
+    tried = run(folder, "-m", "covey", *trying)
     assert tried.returncode == 0, tried.stdout + tried.stderr
 
-    trained = run(folder, "-m", "covey.cli", *train, "--steps", "3", "--threads", "1", "--json")
+    trained = run(folder, "-m", "covey", *train, "--steps", "3", "--threads", "1", "--json")
     assert trained.returncode == 0, trained.stderr
     summary = json.loads((folder / "runs" / "first" / "summary.json").read_text())
     assert summary["steps"] == 3

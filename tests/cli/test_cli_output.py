@@ -137,7 +137,7 @@ def test_ctrl_c_saves_what_there_is(tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["train", TINY, "--run", str(run), *SMALL[2:], "--steps", "100000", "--plain"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "covey.cli", *words],
+        [sys.executable, "-m", "covey", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,6 +22,7 @@ from covey.algo.kl import KL
 from covey.algo.shaping import overlong_penalty
 from covey.algo.surrogate import luffy
 from covey.audit import golden_statistics as statistics
+from covey.evals.intervals import pass_at_k
 
 Section: TypeAlias = Mapping[str, Any]
 Results: TypeAlias = dict[str, Any]
@@ -155,7 +156,7 @@ def _pass_at_k(section: Section, dtype: torch.dtype) -> Results:
     results = {}
     for name, row in section.items():
         n, correct = (int(part[1:]) for part in name.split("_"))
-        results[name] = {k: statistics.pass_at_k(n, correct, int(k)) for k in row}
+        results[name] = {k: pass_at_k(n, correct, int(k)) for k in row}
     return results
 
 

@@ -8,11 +8,6 @@ from collections.abc import Sequence
 from statistics import NormalDist, mean, stdev
 
 
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """1 - C(n-c, k)/C(n, k): k of n draws without replacement (2107.03374)."""
-    return 1 - math.comb(n - correct, k) / math.comb(n, k)
-
-
 def clustered_error(per_problem: Sequence[float]) -> float:
     """The standard error of a mean over problems (2411.00640)."""
     return stdev(per_problem) / math.sqrt(len(per_problem))

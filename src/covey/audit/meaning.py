@@ -26,13 +26,15 @@ Part = TypeVar("Part")
 class Meaning:
     """The parts of one recipe. One that can't be had is None, and ``missing`` says why, by name.
 
-    A record may name code of its author's own as task or reward. It is run only when ``own_code``
-    says so: a stranger's record must be safe to verify.
+    A record may name code of its author's own as task, reward or choice of the algorithm. It is run only when
+    ``own_code`` says so: a stranger's record must be safe to verify.
     """
 
     def __init__(self, recipe: Recipe, record: Record, *, own_code: bool = False) -> None:
         self.recipe = recipe
         self.missing: dict[str, str] = {}
+        if not own_code and (reason := reaches_out(recipe.algorithm.changes)) is not None:
+            raise CoveyError(f"nothing can be recomputed without the algorithm: {reason}; --own-code runs it")
         try:
             self.algorithm: Algorithm = assemble.algorithm_of(recipe)
         except CoveyError as error:

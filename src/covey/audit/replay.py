@@ -13,6 +13,7 @@ from covey.audit.findings import Check, Report, first_difference
 from covey.audit.made_of import DECISIVE, at_key, unequal
 from covey.audit.recorded import place_of, recipes
 from covey.build import assemble
+from covey.build.components import reaches_out
 from covey.config import Recipe
 from covey.learn import PolicyLearner, checkpoint
 from covey.loop import reinforce
@@ -199,9 +200,8 @@ def _recipe(reader: RunReader, manifest: Row, wanted: range, own_code: bool) -> 
         if at in wanted and _decides(other) != _decides(recipe):
             run = reader.layout.root
             raise CoveyError(f"{run} went on by another recipe from step {at}: replay up to it, or --from it")
-    own = [part.name for part in (recipe.task, recipe.reward) if ":" in part.name]
-    if own and not own_code:
-        raise CoveyError(f"{own[0]!r} is the author's own code; --own-code runs it")
+    if not own_code and (reason := reaches_out(recipe.task, recipe.reward, recipe.algorithm.changes)):
+        raise CoveyError(f"{reason}; --own-code runs it")
     dtype, threads = at_key(manifest, "model.dtype"), at_key(manifest, "environment.threads")
     model = recipe.model.model_copy(update={"dtype": dtype if dtype in TOLERANCE else "auto"})
     return recipe.model_copy(update={"model": model, "threads": threads})

@@ -33,8 +33,9 @@ NOT_COVERED = {
 def verify(run: Path, *, own_code: bool = False) -> Report:
     """Check a run's record against itself.
 
-    ``own_code`` allows a task or reward of the author's own to be imported and called; without it
-    what needs them is skipped. Raises CoveyError for what isn't a run that this version can read.
+    ``own_code`` allows a task, a reward or a loss of the author's own to be imported and called; without it
+    what needs the first two is skipped. Raises CoveyError for what isn't a run that this version can read,
+    and for an own loss that isn't allowed.
     """
     record = Record(run)
     with closing(Meanings(record, own_code=own_code)) as meanings:

@@ -17,7 +17,14 @@ from covey import kernels
 from covey.algo import Algorithm, preset
 from covey.build import watch
 from covey.build.combined import parts_of
-from covey.build.components import build_draw, build_engine, build_reward, build_task, check_engine
+from covey.build.components import (
+    build_draw,
+    build_engine,
+    build_reward,
+    build_task,
+    check_engine,
+    own_functions,
+)
 from covey.build.conversation import chat_of, longest_reply, talk_of
 from covey.build.mixed import rewards_of
 from covey.config import Component, Recipe
@@ -95,14 +102,15 @@ def prepared(recipe: Recipe) -> Iterator[Parts]:
 
 
 def some(problems: Sequence[Problem], most: int) -> list[Problem]:
-    """All of them, or evenly spaced ones, up to about ``most``."""
-    return [problems[i] for i in range(0, len(problems), max(1, len(problems) // most))]
+    """All of them, or evenly spaced ones, ``most`` at most."""
+    return [problems[i] for i in range(0, len(problems), max(1, -(-len(problems) // most)))]
 
 
 def algorithm_of(recipe: Recipe) -> Algorithm:
     """The recipe's preset with its changes. Raises CoveyError for one that there isn't."""
+    changes = own_functions(recipe.algorithm.changes)
     try:
-        return preset(recipe.algorithm.preset).replace(**recipe.algorithm.changes)
+        return preset(recipe.algorithm.preset).replace(**changes)
     except (ValueError, TypeError) as error:
         raise CoveyError(f"[algorithm] {error}") from error
 

@@ -86,10 +86,23 @@ def _limits_of(reward: Any, given: Mapping[str, Any]) -> Limits:
     return dataclasses.replace(default, **given)
 
 
-def reaches_out(component: Component) -> str | None:
-    """What a part of a stranger's recipe would do beside computing, in a few words, or None: import its
-    author's own code, or ask a server. The parts it is made of count, too, however deep they stand."""
-    for name in _names({"name": component.name, **component.params}):
+def own_functions(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """An algorithm's changes, as a recipe has them, with the functions that names with a colon mean. Raises
+    CoveyError for one that there isn't."""
+
+    def found(kind: str, written: Any) -> Any:
+        if isinstance(written, Mapping) and ":" in written["name"]:
+            return {**written, "name": named(f"algorithm.{kind}", written["name"])}
+        return [found(kind, one) for one in written] if isinstance(written, list) else written
+
+    return {kind: found(kind, written) for kind, written in changes.items()}
+
+
+def reaches_out(*parts: Component | Mapping[str, Any]) -> str | None:
+    """What parts of a stranger's recipe would do beside computing, in a few words, or None: import their
+    author's own code, or ask a server. What they are made of counts, too, however deep it stands."""
+    written = ({"name": p.name, **p.params} if isinstance(p, Component) else p for p in parts)
+    for name in (name for part in written for name in _names(part)):
         if ":" in name:
             return f"{name!r} is the author's own code"
         if name in REWARDS and (outside := getattr(_find("reward", name, REWARDS), "outside", None)):

@@ -28,7 +28,8 @@ def _planned(recipe: Recipe, parts: assemble.Parts) -> dict[str, Any]:
     longest = assemble.longest_prompt(parts, policy)
     episode = assemble.longest_episode(parts, policy)
     fused = kernels.why_not() is None and pick_device(recipe.model.device).type == "cpu"
-    rollout, cost = recipe.rollout, footprint(policy, longest=episode, fused=fused)
+    rollout = recipe.rollout
+    cost = footprint(policy, longest=episode, fused=fused, kept=rollout.top_k)
     completions = rollout.problems_per_step * rollout.group_size
     micro = cost.tokens(recipe.train.memory_gb * assemble.GIB)
     most = rollout.problems_per_step * longest + completions * (episode - longest)

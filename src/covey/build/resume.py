@@ -24,7 +24,17 @@ from covey.view.progress import Progress
 FREE = ("checkpoint.", "sentinels.")
 """Keys that may change without being asked for: they decide nothing that is computed."""
 
-SURROUNDINGS = ("python", "implementation", "packages", "cpu.model", "cpu.flags", "gpu", "threads")
+SURROUNDINGS = (
+    "python",
+    "implementation",
+    "packages",
+    "cpu.model",
+    "cpu.architecture",
+    "cpu.flags",
+    "gpu",
+    "threads",
+    "kernels",
+)
 """What of the manifest's environment can change the last digits of a result."""
 
 

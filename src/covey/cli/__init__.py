@@ -25,7 +25,7 @@ for _name, _target, _help in (
     ("replay", "covey.cli.audit:replay", "Do steps of a run again and compare hashes."),
     ("compare", "covey.cli.audit:compare", "Show in what two runs differ, and what came of it."),
     ("sandbox", "covey.cli.sandbox:sandbox", "Run one untrusted Python file behind walls."),
-    ("conformance", "covey.cli.conformance:conformance", "Check every loss against golden vectors."),
+    ("conformance", "covey.cli.conformance:conformance", "Check losses against a file of golden vectors."),
     ("study", "covey.cli.study:study", "Compare several presets over several seeds."),
     ("plan", "covey.cli.inspect:plan", "Show what a recipe resolves to and will cost; train nothing."),
     ("doctor", "covey.cli.inspect:doctor", "Examine the machine and recompute a batch."),

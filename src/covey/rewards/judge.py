@@ -57,6 +57,8 @@ _FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL)
 
 def default_cache() -> str:
     """Where verdicts are kept unless a recipe says otherwise: the user's cache folder."""
+    if chosen := os.environ.get("COVEY_CACHE"):
+        return str(Path(chosen) / "judge")
     return str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "covey" / "judge")
 
 

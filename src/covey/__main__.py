@@ -1,4 +1,4 @@
-"""``python -m covey.cli``."""
+"""``python -m covey``."""
 
 from covey.cli import main
 
