@@ -6,10 +6,11 @@ SmolLM2-135M learns two-digit addition: 16 problems × 8 completions of at most 
 rate of 2e-5, AdamW, TRL's loss; the same problems in the same order on both sides. After every few steps
 each side answers the same 128 held-out problems greedily; that time isn't counted, nor is loading. A run's
 time is the sum of its steps up to the first measurement from which on accuracy stays at or above the level;
-``ratio`` is of the medians over seeds, None when a run never got there. A line for each run has its curve,
-and one the two sides' curves at equal steps over all seeds, with Wilson's 95 % intervals, so that equal
-learning can be judged (``overlap``). TRL's mode ``best`` trains bf16 weights, whose rounding swallows small
-updates; ``fp32`` computes in fp32 throughout. A round is a seed; runs alternate.
+``ratio`` is of the medians over seeds, None when a run never got there, and knows a time to no less than
+``--every`` steps; ``ratio_step`` is of one step. A line for each run has its curve, and one the two sides'
+curves at equal steps over all seeds, with Wilson's 95 % intervals, so that equal learning can be judged
+(``overlap``). TRL's mode ``best`` trains in ``--dtype``: the rounding of bf16 weights swallows small updates.
+``fp32`` computes in fp32 throughout. A round is a seed; runs alternate.
 """
 
 from __future__ import annotations
