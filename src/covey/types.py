@@ -306,8 +306,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one step did: one optimizer step, or ``train.epochs`` × ``train.mini_batches`` of them. ``trained``
-    is False when no group carried a signal, and when no gradient was finite."""
+    """What one step did: one optimizer step, or ``train.epochs`` × ``train.mini_batches`` of them.
+    ``trained`` is False when no group carried a signal, and when no gradient was finite."""
 
     trained: bool
     metrics: Mapping[str, float]

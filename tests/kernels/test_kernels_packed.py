@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -122,6 +125,24 @@ def test_several_stand_one_below_the_other(dtype: torch.dtype) -> None:
     packed = Packed(several)
     torch.testing.assert_close(packed(x), Packed([torch.cat(several)])(x), rtol=0, atol=0)
     assert all(torch.equal(a, b) for a, b in zip(packed.unpacked(several), several, strict=True))
+
+
+@given(st.integers(1, 70), st.integers(1, 40))
+def test_panels_hold_each_value_in_its_place_and_zeros_behind(outer: int, inner: int) -> None:
+    """By number, so that a value that lands elsewhere is seen; NaN's bits are moved like any."""
+    if (native := loaded()) is None:
+        pytest.skip("no kernels here")
+    weight = torch.arange(1.0, outer * inner + 1).view(outer, inner)
+    weight[-1, -1] = float("nan")
+    held: Any = SimpleNamespace(outer=outer, inner=inner, rows=[outer], room=_Panels().lay(weight))
+    (back,) = _Panels().read(held, [weight])
+    assert torch.equal(back.view(torch.int32), weight.view(torch.int32))
+    room = held.room.view(torch.float32)
+    outputs = native.covey_panel()
+    assert room.shape == (-(-outer // outputs), inner, outputs)
+    rows = room.transpose(1, 2).flatten(0, 1)
+    assert torch.equal(rows[:outer].nan_to_num(-1), weight.nan_to_num(-1))
+    assert not rows[outer:].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

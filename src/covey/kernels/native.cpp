@@ -977,6 +977,33 @@ void lay(const float *b, i64 row, bool turned, i64 inner, i64 width, float *pane
       }
 }
 
+// A whole matrix [outer][inner] into panels, which are multiplied with, and back out of them, to see what is multiplied
+// with. Units are 32 bits: a value of fp32 or a pair of bf16, moved and never computed with.
+void lay_all(const float *matrix, float *panels, i64 outer, i64 inner) {
+#pragma omp parallel for schedule(static)
+  for (i64 first = 0; first < outer; first += PANEL)
+    lay(matrix + first * inner, inner, true, inner, outer - first < PANEL ? outer - first : PANEL, panels + first * inner);
+}
+
+void read_all(const float *panels, float *matrix, i64 outer, i64 inner) {
+#pragma omp parallel for schedule(static)
+  for (i64 first = 0; first < outer; first += PANEL)
+    for (i64 j = 0; j < PANEL && first + j < outer; j += LANES)
+      for (i64 k = 0; k < inner; k += LANES) {
+        i64 rows = outer - first - j < LANES ? outer - first - j : LANES, columns = inner - k < LANES ? inner - k : LANES;
+        const float *panel = panels + first * inner + k * PANEL + j;
+        float *to = matrix + (first + j) * inner + k;
+        vec square[LANES];
+        for (i64 a = 0; a < LANES; a++) square[a] = a < columns ? at(panel + a * PANEL) : vec{};
+        turned_square(square);
+        for (i64 a = 0; a < rows; a++)
+          if (columns == LANES)
+            put(to + a * inner, square[a]);
+          else
+            std::memcpy(to + a * inner, &square[a], size_t(columns) * sizeof(float));
+      }
+}
+
 // y [rows][outer] = (add: +=) x [rows][inner] b, of b [inner][outer] (back) or, turned, [outer][inner] (forward).
 void product(const float *x, const float *b, bool turned, float *y, i64 rows, i64 outer, i64 inner, bool add) {
   constexpr auto TILES = tiles_on(std::make_index_sequence<ROWS>());
@@ -1264,6 +1291,8 @@ void covey_grid_forward(int type, const void *q, i64 q_row, const void *fresh_k,
 }
 int covey_multiplies_bf16() { return MULTIPLIES_BF16; }
 i64 covey_panel() { return PANEL; }
+void covey_lay(const float *matrix, float *panels, i64 outer, i64 inner) { lay_all(matrix, panels, outer, inner); }
+void covey_read(const float *panels, float *matrix, i64 outer, i64 inner) { read_all(panels, matrix, outer, inner); }
 void covey_multiply(int type, const void *matrix, const void *bias, const void *x, void *y, i64 rows, i64 outer,
                     i64 inner) {
   BY_TYPE(type, multiply(IN(matrix), IN(bias), IN(x), OUT(y), rows, outer, inner))

@@ -93,25 +93,30 @@ class _Panels:
 
     def lay(self, joined: Tensor) -> Tensor:
         outputs, per = _native().covey_panel(), _per(joined.dtype)
-        whole = pad(joined, (0, joined.shape[1] % per, 0, -len(joined) % outputs))
-        units = whole.view(torch.int32).view(-1, outputs, whole.shape[1] // per)
-        return units.transpose(1, 2).contiguous()
+        whole = pad(joined, (0, rest)) if (rest := joined.shape[1] % per) else joined
+        outer, units = len(whole), whole.shape[1] // per
+        room = torch.empty(-(-outer // outputs), units, outputs, dtype=torch.int32)
+        _native().covey_lay(_place(whole), _place(room), ctypes.c_int64(outer), ctypes.c_int64(units))
+        return room
 
     def product(self, packed: Packed, x: Tensor) -> Tensor:
         y = torch.empty(len(x), packed.outer, dtype=x.dtype)
         if rest := packed.inner % _per(x.dtype):
             x = pad(x, (0, rest))
-        places = [
-            None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (packed.room, packed.bias, x, y)
-        ]
+        places = [_place(t) for t in (packed.room, packed.bias, x, y)]
         _native().covey_multiply(
             TYPES[x.dtype], *places, *map(ctypes.c_int64, (len(x), packed.outer, x.shape[1]))
         )
         return y
 
     def read(self, packed: Packed, weights: Sequence[Tensor]) -> list[Tensor]:
-        units = packed.room.transpose(1, 2).contiguous().view(weights[0].dtype)
-        return list(units.flatten(0, 1)[: packed.outer, : packed.inner].split(packed.rows))
+        units = torch.empty(packed.outer, packed.room.shape[1], dtype=torch.int32)
+        _native().covey_read(_place(packed.room), _place(units), *map(ctypes.c_int64, units.shape))
+        return list(units.view(weights[0].dtype)[:, : packed.inner].split(packed.rows))
+
+
+def _place(tensor: Tensor | None) -> ctypes.c_void_p | None:
+    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
 
 
 def _per(dtype: torch.dtype) -> int:
