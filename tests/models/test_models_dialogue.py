@@ -101,7 +101,7 @@ def conversations(draw: st.DrawFn) -> tuple[str, bool, str, list[list[str]], lis
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(conversations())
 def test_what_is_trained_is_what_was_sampled_and_what_is_read_is_what_the_template_renders(
     drawn: tuple[str, bool, str, list[list[str]], list[str]],
