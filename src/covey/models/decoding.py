@@ -19,6 +19,7 @@ from covey.kernels import LANES
 from covey.kernels.stack import Cells
 from covey.models.attention import How, branches, visible
 from covey.models.fused import attends
+from covey.models.graphs import LONGEST, WholeGrid
 from covey.models.policy import Policy
 from covey.models.tree import shared_stem
 
@@ -48,6 +49,9 @@ class Decoder:
         self._writes: tuple[Tensor, Tensor]  # [B·K] each: which of a cache's P·K·N, and where in it, is new
         self._by_row: Tensor  # [B, 4] the stepped cells in order of rows, see `kernels.attend_grid`
         self._masks: dict[int, Tensor] = {}
+        self.whole = device.type == "cuda"
+        """Whether all cells of a grid are stepped together, as a CUDA graph needs it."""
+        self._whole: WholeGrid | None = None  # of the caches as they are: gone whenever they are replaced
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -85,12 +89,25 @@ class Decoder:
         rows, columns ``[B]``: cells of the grid, each at most once; token_ids ``[B]``.
         Returns ``[B, vocabulary]``.
         """
+        if self.whole:
+            self._reserve(int(self._lengths.max()) + 1)
+            if (whole := self._whole_grid()) is not None:
+                logits = whole.step(rows * self.grid[1] + columns, token_ids, self._lengths)
+                self._lengths[rows, columns] += 1
+                return logits
         own = self._lengths[rows, columns]
         self._reserve(int(own.max()) + 1)
         self._place(rows, columns, own)
         hidden = self.policy.hidden(token_ids, self, self._prompt_lengths[rows] + own)
         self._lengths[rows, columns] += 1
         return self.policy.drawable(hidden)
+
+    def _whole_grid(self) -> WholeGrid | None:
+        """The step of all cells on the caches as they are now; None where they are too long for it."""
+        if self._whole is None and next(iter(self._layers.values())).own[1].shape[3] <= LONGEST:
+            caches = {layer: (held.prompt, held.own) for layer, held in self._layers.items()}
+            self._whole = WholeGrid(self.policy, caches, self._prompt_lengths, self.grid[1])
+        return self._whole
 
     def _place(self, rows: Tensor, columns: Tensor, own: Tensor) -> None:
         """Where the stepped cells are, in the flat views that every layer indexes alike."""
@@ -140,6 +157,7 @@ class Decoder:
 
         rows, columns ``[B]`` in ascending order of rows. Returns their new places.
         """
+        self._whole = None
         kept, new_row = torch.unique(rows, return_inverse=True)
         first = torch.searchsorted(rows, kept)
         new_column = torch.arange(len(rows), device=rows.device) - first[new_row]
@@ -159,6 +177,7 @@ class Decoder:
         return new_row, new_column
 
     def _append(self, kept: dict[int, tuple[Tensor, Tensor]], lengths: Tensor, cells: int) -> None:
+        self._whole = None
         p, n = self.grid
         width, rows = max(cells, n), len(lengths)
         for layer, (key, value) in kept.items():
@@ -182,6 +201,7 @@ class Decoder:
             have = held.own[1].shape[3]
             if have >= tokens:
                 return
+            self._whole = None
             more = max(2 * have, _GROW) - have
             # zeros, since what is masked must still be finite
             held.own = (F.pad(held.own[0], (0, more)), F.pad(held.own[1], (0, 0, 0, more)))
