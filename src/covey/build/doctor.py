@@ -33,7 +33,7 @@ def examine() -> Iterator[Finding]:
     memory = (here["memory_bytes"] or 0) / (1 << 30)
     yield Finding("python", None, f"{here['python']} on {here['platform']}")
     yield Finding("processor", None, f"{cpu['model']}, {cpu['usable_cores']} cores, {' '.join(cpu['flags'])}")
-    yield Finding("memory", memory >= 6, f"{memory:.1f} GiB (the demo needs about 6)")
+    yield Finding("memory", memory >= 4, f"{memory:.1f} GiB (the demo takes 3.5)")
     device = pick_device("auto")
     dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
     yield Finding("compute", None, f"{device.type}, {dtype}, {torch.get_num_threads()} threads")
