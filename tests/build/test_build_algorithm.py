@@ -33,6 +33,12 @@ def test_a_preset_is_carried_out_in_full_or_refused(name: str) -> None:
         prepared("--algorithm.preset", name)
 
 
+def test_a_plan_counts_the_kept_ids_as_the_run_does() -> None:
+    batches = [plan(parse(VALUES, ("--rollout.top-k", str(k))))["batch"] for k in (0, 1024)]
+    plain, kept = (batch["micro_batch_tokens"] for batch in batches)
+    assert kept < plain  # 1,024 ids beside each token leave room for fewer
+
+
 def test_every_choice_can_be_replaced() -> None:
     changed = prepared(
         "--algorithm.advantage", "leave_one_out",

@@ -13,7 +13,7 @@ app = App(
     name="covey",
     help="Train language models with GRPO, on what you own, with a record anyone can check.",
     version="0.1.0",
-    help_format="plaintext",  # Markdown, the default, needs a parser: a fifth of the time of `--help`
+    help_format="plaintext",  # Markdown, the default, swallows <recipe>, and takes a parser to load
     suppress_keyboard_interrupt=False,  # it would exit with 130 whatever the signal
 )
 for _name, _target, _help in (
